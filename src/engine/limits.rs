@@ -1,0 +1,33 @@
+//! Every limit and default of the engine, in one place, checked against each other at compile time.
+
+/// Keys are dealt to partitions through this many slots.
+pub const SLOTS: u16 = 4096;
+/// The most partitions that a store can have.
+pub const PARTITIONS_MAX: u16 = 256;
+
+/// The longest key, in bytes. The shortest has one.
+pub const KEY_BYTES_MAX: usize = 64 * 1024;
+/// The longest value, in bytes.
+pub const VALUE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// The size of a segment file unless told otherwise, in bytes.
+pub const SEGMENT_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
+/// The smallest segment that may be asked for (only simulations and tests want one this small), in bytes.
+pub const SEGMENT_BYTES_MIN: u64 = 64 * 1024;
+/// The largest segment, in bytes: offsets are kept in 32 bits.
+pub const SEGMENT_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
+
+/// The most frames' worth of strangers' mail that a thread runs before it hands the turn to the worker.
+pub const TURN_MAIL_MAX: usize = 256;
+/// A turn writes its append buffer early once it holds this much, in bytes.
+pub const APPEND_BUFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Mail in flight from library callers, for a store: bytes of data.
+pub const FLIGHT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Mail in flight from library callers, for a store: operations.
+pub const FLIGHT_OPERATIONS_MAX: usize = 65_536;
+
+const _: () = assert!(SLOTS.is_power_of_two() && PARTITIONS_MAX <= SLOTS);
+const _: () = assert!(SEGMENT_BYTES_MIN <= SEGMENT_BYTES_DEFAULT && SEGMENT_BYTES_DEFAULT <= SEGMENT_BYTES_MAX);
+const _: () = assert!(SEGMENT_BYTES_MAX <= u32::MAX as u64);
+const _: () = assert!(KEY_BYTES_MAX + VALUE_BYTES_MAX + 4096 <= SEGMENT_BYTES_DEFAULT as usize);
