@@ -28,6 +28,7 @@ pub const FLIGHT_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const FLIGHT_OPERATIONS_MAX: usize = 65_536;
 
 const _: () = assert!(SLOTS.is_power_of_two() && PARTITIONS_MAX <= SLOTS);
-const _: () = assert!(SEGMENT_BYTES_MIN <= SEGMENT_BYTES_DEFAULT && SEGMENT_BYTES_DEFAULT <= SEGMENT_BYTES_MAX);
+const _: () =
+    assert!(SEGMENT_BYTES_MIN <= SEGMENT_BYTES_DEFAULT && SEGMENT_BYTES_DEFAULT <= SEGMENT_BYTES_MAX);
 const _: () = assert!(SEGMENT_BYTES_MAX <= u32::MAX as u64);
 const _: () = assert!(KEY_BYTES_MAX + VALUE_BYTES_MAX + 4096 <= SEGMENT_BYTES_DEFAULT as usize);

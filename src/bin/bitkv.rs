@@ -1,0 +1,2 @@
+//! `bitkv COMMAND`.
+fn main() {}

@@ -1,0 +1,82 @@
+//! A batch: changes that happen together or not at all. Pure.
+
+use super::error::WriteError;
+use super::format::record;
+use super::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+
+/// One change of one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Which key.
+    pub key: Vec<u8>,
+    /// Its new value; or, for a removal, a note that the tombstone carries (usually empty).
+    pub value: Vec<u8>,
+    /// Whether the key is removed.
+    pub remove: bool,
+}
+
+/// Changes of one partition that happen together. A key may occur several times; the last change of it counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    changes: Vec<Change>,
+    records_bytes: usize,
+}
+
+impl Batch {
+    /// An empty batch.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets a key.
+    pub fn put(&mut self, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> &mut Self {
+        self.push(Change { key: key.into(), value: value.into(), remove: false })
+    }
+
+    /// Removes a key; removing one that isn't there is fine.
+    pub fn remove(&mut self, key: impl Into<Vec<u8>>) -> &mut Self {
+        self.push(Change { key: key.into(), value: Vec::new(), remove: true })
+    }
+
+    /// Removes a key and leaves a note in the tombstone, for whoever looks at what changed lately.
+    pub fn remove_with_note(&mut self, key: impl Into<Vec<u8>>, note: impl Into<Vec<u8>>) -> &mut Self {
+        self.push(Change { key: key.into(), value: note.into(), remove: true })
+    }
+
+    fn push(&mut self, change: Change) -> &mut Self {
+        self.records_bytes += record::encoded_length(change.key.len(), change.value.len());
+        self.changes.push(change);
+        self
+    }
+
+    /// The changes, in order.
+    pub fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// What the changes take in the log, in bytes, without the frame around them.
+    pub fn records_bytes(&self) -> usize {
+        self.records_bytes
+    }
+
+    /// Empty and oversize keys and oversize values are errors; an empty value is a value.
+    pub fn validate(&self) -> Result<(), WriteError> {
+        for change in &self.changes {
+            if change.key.is_empty() {
+                return Err(WriteError::Size("a key has at least one byte"));
+            }
+            if change.key.len() > KEY_BYTES_MAX {
+                return Err(WriteError::Size("a key has at most 65536 bytes"));
+            }
+            if change.value.len() > VALUE_BYTES_MAX {
+                return Err(WriteError::Size("a value has at most 16777216 bytes"));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,74 @@
+//! How a store is opened.
+
+use super::clock::Clock;
+use super::disk::Disk;
+use super::limits;
+use super::turn::Policy;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// When an operation is answered, and how often the store syncs by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Answered when settled; a sync round every so often while there is something to sync.
+    Interval(Duration),
+    /// Every change is answered after its sync.
+    Always,
+    /// Only explicit syncs and closing sync.
+    Explicit,
+}
+
+/// Settings of an opening. What is fixed when a store is made says so.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// New store: how many partitions. None: one per core. An existing store opened with another count is refused.
+    pub partitions: Option<u16>,
+    /// Make the store if there is none.
+    pub create: bool,
+    /// Take no changes, touch nothing on the disk.
+    pub read_only: bool,
+    /// When changes become durable.
+    pub durability: Durability,
+    /// Size of new segments, in bytes.
+    pub segment_bytes: u64,
+    /// New store: what its user wants to find again, as name and value.
+    pub options: Vec<(String, String)>,
+    /// Compact segments by itself.
+    pub auto_compact: bool,
+    /// From which share of dead bytes on a segment is compacted by itself: 0 to 1.
+    pub compact_threshold: f64,
+    /// The most bytes a second that compaction copies; 0 is without limit.
+    pub compact_bytes_per_second: u64,
+    /// How long to wait for another process to let go of the store.
+    pub lock_wait: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            partitions: None,
+            create: true,
+            read_only: false,
+            durability: Durability::Interval(Duration::from_secs(1)),
+            segment_bytes: limits::SEGMENT_BYTES_DEFAULT,
+            options: Vec::new(),
+            auto_compact: true,
+            compact_threshold: 0.5,
+            compact_bytes_per_second: 50 * 1024 * 1024,
+            lock_wait: Duration::ZERO,
+        }
+    }
+}
+
+/// The world that a store lives in: the real one, or a simulated one.
+#[derive(Clone)]
+pub struct World {
+    /// Its disk.
+    pub disk: Arc<dyn Disk>,
+    /// Its time.
+    pub clock: Arc<dyn Clock>,
+    /// Where its random numbers start (store id, salts).
+    pub seed: u64,
+    /// Who runs the partitions' mail.
+    pub policy: Policy,
+}

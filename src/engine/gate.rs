@@ -1,0 +1,145 @@
+//! The gate: a mailbox and one turn. Owns who may run a partition; knows nothing of what is run.
+//!
+//! Promises: every posted mail is run by somebody, once, in the order of posting; at most one thread is inside; nobody is
+//! woken for it; who leaves runs the way out (`leave`) after the last mail that it ran.
+//!
+//! One atomic word says it all. FREE: nobody is inside. HELD: somebody is, and has seen all notes. MORE: somebody is, and a
+//! note was left that there is more to do. Who posts swaps in MORE; if it was FREE, the poster is now inside. The holder
+//! turns MORE into HELD *before* it drains the mail, so a mail that is posted after the drain makes the exchange HELD -> FREE
+//! fail, and the holder goes round again. All steps are read-modify-writes of the one word, hence one release sequence:
+//! no fence and no second look is needed.
+
+use crossbeam_queue::SegQueue;
+use crossbeam_utils::CachePadded;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+const FREE: u8 = 0;
+const HELD: u8 = 1;
+const MORE: u8 = 2;
+
+/// A mailbox and the exclusive turn to run it.
+pub(crate) struct Gate<M> {
+    mail: SegQueue<M>,
+    state: CachePadded<AtomicU8>,
+}
+
+/// How a run of the gate ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// No mail was left; the gate is free.
+    Empty,
+    /// The budget was spent; the gate is *still held* and must be passed on to somebody who runs it again.
+    Budget,
+}
+
+impl<M> Gate<M> {
+    pub(crate) fn new() -> Self {
+        Gate { mail: SegQueue::new(), state: CachePadded::new(AtomicU8::new(FREE)) }
+    }
+
+    pub(crate) fn push(&self, mail: M) {
+        self.mail.push(mail);
+    }
+
+    /// Takes the turn if it is free, else leaves a note that the holder can't miss.
+    #[must_use]
+    pub(crate) fn enter(&self) -> bool {
+        self.state.swap(MORE, Ordering::AcqRel) == FREE
+    }
+
+    /// Takes the turn only if it is free; leaves no note.
+    #[must_use]
+    pub(crate) fn enter_if_free(&self) -> bool {
+        self.state.compare_exchange(FREE, HELD, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// Only the holder calls this: makes its own run go round once more.
+    pub(crate) fn note(&self) {
+        self.state.swap(MORE, Ordering::AcqRel);
+    }
+
+    /// Mail that waits; exact only inside the turn.
+    pub(crate) fn mail_count(&self) -> usize {
+        self.mail.len()
+    }
+
+    /// For the simulator, which plays the holder step by step: the next mail.
+    pub(crate) fn take_one(&self) -> Option<M> {
+        self.mail.pop()
+    }
+
+    /// Only the holder calls this. Runs mail until there is none or the budget is spent; `leave` is called before the
+    /// turn is given up or passed on, and may itself post.
+    pub(crate) fn run(&self, mut budget: usize, mut each: impl FnMut(M), mut leave: impl FnMut()) -> Left {
+        loop {
+            self.state.swap(HELD, Ordering::AcqRel);
+            while let Some(mail) = self.mail.pop() {
+                each(mail);
+                budget -= 1;
+                if budget == 0 {
+                    leave();
+                    return Left::Budget;
+                }
+            }
+            leave();
+            if self.state.compare_exchange(HELD, FREE, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+                return Left::Empty;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicU64;
+
+    #[test]
+    fn every_mail_is_run_once_and_alone() {
+        let gate = Arc::new(Gate::<u64>::new());
+        let inside = Arc::new(AtomicU64::new(0));
+        let sum = Arc::new(AtomicU64::new(0));
+        let threads: Vec<_> = (0..4)
+            .map(|thread| {
+                let (gate, inside, sum) = (gate.clone(), inside.clone(), sum.clone());
+                std::thread::spawn(move || {
+                    for i in 0..20_000u64 {
+                        gate.push(thread * 20_000 + i);
+                        if gate.enter() {
+                            let left = gate.run(
+                                usize::MAX,
+                                |mail| {
+                                    assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two inside");
+                                    sum.fetch_add(mail, Ordering::SeqCst);
+                                    inside.fetch_sub(1, Ordering::SeqCst);
+                                },
+                                || {},
+                            );
+                            assert_eq!(left, Left::Empty);
+                        }
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert_eq!(sum.load(Ordering::SeqCst), (0..80_000).sum::<u64>());
+    }
+
+    #[test]
+    fn a_spent_budget_keeps_the_turn() {
+        let gate = Gate::new();
+        for i in 0..10 {
+            gate.push(i);
+        }
+        assert!(gate.enter());
+        let mut seen = Vec::new();
+        assert_eq!(gate.run(4, |mail| seen.push(mail), || {}), Left::Budget);
+        assert!(!gate.enter_if_free(), "still held");
+        assert_eq!(gate.run(100, |mail| seen.push(mail), || {}), Left::Empty);
+        assert_eq!(seen, (0..10).collect::<Vec<_>>());
+        assert!(gate.enter_if_free());
+    }
+}

@@ -1,0 +1,211 @@
+//! The turn: who runs a partition's mail, on which thread. Owns the gate, the way from one partition to the next, and what
+//! a thread does after it has left; knows nothing of keys or logs.
+//!
+//! A thread holds one turn at a time. Mail that is posted from inside a turn is pushed at once, and its partition is noted on the
+//! thread's visiting list; after leaving, the thread visits it. So A -> B -> A is three entries on one thread, without
+//! nesting, without an order of locks, without waking anybody.
+//!
+//! Slow work that a turn asks for (a cold read, a sync) is noted on the thread's errand list. After leaving, a thread that may
+//! block runs one errand itself: on a virtual machine that is far cheaper than waking a worker on another core. Everything
+//! else goes to the disk's queues.
+
+use super::gate::{Gate, Left};
+use super::limits::TURN_MAIL_MAX;
+use async_task::Runnable;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+thread_local! {
+    // The address of the turn that this thread is in, 0 if in none.
+    static INSIDE: Cell<usize> = const { Cell::new(0) };
+    static MAY_BLOCK: Cell<bool> = const { Cell::new(false) };
+    static VISITS: RefCell<VecDeque<Arc<Turn>>> = const { RefCell::new(VecDeque::new()) };
+    static ERRANDS: RefCell<VecDeque<Errand>> = const { RefCell::new(VecDeque::new()) };
+}
+
+/// Slow work: how to do it on this thread, and how to pass it on.
+pub(crate) struct Errand {
+    /// Does it here; may wait for the disk.
+    pub(crate) here: Box<dyn FnOnce(bool) + Send>,
+}
+
+/// What a partition does on every way out of its turn.
+pub(crate) type Leave = Box<dyn Fn() + Send + Sync>;
+/// Passes a held turn on to the partition's worker.
+pub(crate) type PassOn = Box<dyn Fn(Arc<Turn>) + Send + Sync>;
+
+/// How mail gets run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// Whoever posts runs it, if nobody is inside.
+    Inline,
+    /// Nobody does, until the simulator says so, step by step.
+    Manual,
+}
+
+/// The gate of one partition with its ways in and out.
+pub(crate) struct Turn {
+    gate: Gate<Runnable>,
+    policy: Policy,
+    leave: OnceLock<Leave>,
+    pass_on: OnceLock<PassOn>,
+    passed_on: AtomicU64,
+    panics: AtomicU64,
+}
+
+impl Turn {
+    pub(crate) fn new(policy: Policy) -> Arc<Self> {
+        Arc::new(Turn {
+            gate: Gate::new(),
+            policy,
+            leave: OnceLock::new(),
+            pass_on: OnceLock::new(),
+            passed_on: AtomicU64::new(0),
+            panics: AtomicU64::new(0),
+        })
+    }
+
+    /// Called once, before the first mail.
+    pub(crate) fn connect(&self, leave: Leave, pass_on: PassOn) {
+        let connected = self.leave.set(leave).is_ok() && self.pass_on.set(pass_on).is_ok();
+        assert!(connected, "a turn is connected once");
+    }
+
+    /// Posts a piece of work; runs it now if nobody is inside and this thread is in no other turn.
+    pub(crate) fn post(self: &Arc<Self>, runnable: Runnable) {
+        self.gate.push(runnable);
+        self.poke();
+    }
+
+    /// Sees to it that the turn is entered once from now on, and so that the way out is run.
+    pub(crate) fn poke(self: &Arc<Self>) {
+        if self.policy == Policy::Manual {
+            return;
+        }
+        match INSIDE.get() {
+            0 => self.visit(),
+            inside if inside == self.address() => {
+                self.gate.note();
+                return;
+            }
+            _ => {
+                VISITS.with_borrow_mut(|visits| visits.push_back(self.clone()));
+                return;
+            }
+        }
+        Self::walk();
+    }
+
+    /// Runs a plain function inside the turn if it is free and nothing waits before it; else nothing happens.
+    pub(crate) fn try_now<R>(self: &Arc<Self>, f: impl FnOnce() -> R) -> Option<R> {
+        if self.policy == Policy::Manual || INSIDE.get() != 0 || !self.gate.enter_if_free() {
+            return None;
+        }
+        let mut result = None;
+        if self.gate.mail_count() == 0 {
+            INSIDE.set(self.address());
+            result = Some(catch_unwind(AssertUnwindSafe(f)));
+            INSIDE.set(0);
+        }
+        self.hold();
+        Self::walk();
+        result.map(|outcome| outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    }
+
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    fn visit(self: &Arc<Self>) {
+        if self.gate.enter() {
+            self.hold();
+        }
+    }
+
+    /// The caller holds the gate: runs what is there, and leaves or passes the turn on.
+    pub(crate) fn hold(self: &Arc<Self>) {
+        INSIDE.set(self.address());
+        let left = self.gate.run(
+            TURN_MAIL_MAX,
+            |runnable| self.run_one(runnable),
+            || self.leave.get().expect("connected before the first mail")(),
+        );
+        INSIDE.set(0);
+        if left == Left::Budget {
+            self.passed_on.fetch_add(1, Ordering::Relaxed);
+            self.pass_on.get().expect("connected before the first mail")(self.clone());
+        }
+    }
+
+    fn run_one(&self, runnable: Runnable) {
+        if catch_unwind(AssertUnwindSafe(|| runnable.run())).is_err() {
+            self.panics.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The way out of the outermost turn: visits and errands until there are none. Also called by workers after a held turn.
+    pub(crate) fn walk() {
+        loop {
+            if let Some(turn) = VISITS.with_borrow_mut(VecDeque::pop_front) {
+                turn.visit();
+                continue;
+            }
+            match ERRANDS.with_borrow_mut(VecDeque::pop_front) {
+                // Only the last errand is done here: the others should be under way meanwhile.
+                Some(errand) => {
+                    let last = ERRANDS.with_borrow(VecDeque::is_empty);
+                    (errand.here)(last && MAY_BLOCK.get());
+                }
+                None => return,
+            }
+        }
+    }
+
+    /// Notes an errand for the way out of this thread's turn. Outside of any turn it is passed on at once.
+    pub(crate) fn errand(errand: Errand) {
+        if INSIDE.get() != 0 {
+            ERRANDS.with_borrow_mut(|errands| errands.push_back(errand));
+        } else {
+            (errand.here)(false);
+        }
+    }
+
+    /// Runs `f` on a thread that may wait for the disk on behalf of what it dispatches meanwhile.
+    pub(crate) fn allow_blocking<R>(allowed: bool, f: impl FnOnce() -> R) -> R {
+        let before = MAY_BLOCK.replace(allowed);
+        let result = f();
+        MAY_BLOCK.set(before);
+        result
+    }
+
+    /// Mail that waits now.
+    pub(crate) fn mail_count(&self) -> usize {
+        self.gate.mail_count()
+    }
+
+    /// How often a turn was passed on to the worker because its holder had done enough.
+    pub(crate) fn passed_on_count(&self) -> u64 {
+        self.passed_on.load(Ordering::Relaxed)
+    }
+
+    /// Operations that panicked.
+    pub(crate) fn panic_count(&self) -> u64 {
+        self.panics.load(Ordering::Relaxed)
+    }
+
+    /// Simulator only: runs one mail; false if there is none. The way out is the simulator's to call.
+    pub(crate) fn step(&self) -> bool {
+        debug_assert_eq!(self.policy, Policy::Manual);
+        match self.gate.take_one() {
+            Some(runnable) => {
+                self.run_one(runnable);
+                true
+            }
+            None => false,
+        }
+    }
+}

@@ -1,0 +1,2 @@
+//! `bitkv-mount DATA MOUNTPOINT`.
+fn main() {}
