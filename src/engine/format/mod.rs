@@ -1,2 +1,0 @@
-//! Formats.
-pub mod record;
