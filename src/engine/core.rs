@@ -1,52 +1,408 @@
-//! STAND-IN with the final interface: values in memory. The real core (keydir, log, compaction) replaces it.
+//! What a partition owns: keydir, log, segments, and who waits for what. Plain `&mut`, reached only inside the turn.
+//!
+//! On every way out of the turn (`leave`) the frames that were appended get their numbers, go to the kernel with one write,
+//! and whoever waits for an answer that is settled by now is woken.
+
 use super::batch::Batch;
-use std::collections::BTreeMap;
+use super::common::Common;
+use super::disk::FileHandle;
+use super::error::WriteError;
+use super::format::record;
+use super::keydir::{Keydir, Location};
+use super::limits::APPEND_BUFFER_BYTES_MAX;
+use super::log::{Log, Part, frame_bytes};
+use super::segment::{NewSegment, Segment};
+use super::stats::{PartitionCounters, SegmentState};
+use super::types::{Number, PartitionId, SegmentId};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 /// Names what was appended, to wait for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(pub(crate) u64);
 
-/// What a partition owns: keydir, log, compaction. Plain `&mut` inside the turn.
+/// Frames that left the turn together.
+struct Mark {
+    ticket: u64,
+    last: Number,
+}
+
+/// What a partition owns.
 pub struct Core {
-    pub(crate) values: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub(crate) partition: PartitionId,
+    pub(crate) common: Arc<Common>,
+    pub(crate) counters: Arc<PartitionCounters>,
+    pub(crate) keydir: Keydir,
+    pub(crate) segments: BTreeMap<SegmentId, Segment>,
+    pub(crate) next_segment: SegmentId,
+    log: Log,
+    /// Frames appended, settled: counted from the opening.
+    appended: u64,
+    settled: u64,
+    marks: VecDeque<Mark>,
+    waiters: Vec<(u64, Waker)>,
+    /// Log space promised to parts of commits over several partitions, in bytes.
+    spoken_for: usize,
+    pub(crate) spares: Spares,
+    /// Segments with bytes that were not synced yet, oldest first.
+    unsynced: Vec<Unsynced>,
+    /// The first number that was handed over since the sync under way began.
+    unsynced_first: Option<Number>,
+    pub(crate) compaction: CompactionState,
+}
+
+/// A segment with bytes that were not synced yet.
+struct Unsynced {
+    segment: SegmentId,
+    file: FileHandle,
+    /// Written to since the sync under way began.
+    written: bool,
+}
+
+/// Segments made ahead.
+#[derive(Default)]
+pub(crate) struct Spares {
+    pub(crate) next: Option<NewSegment>,
+    /// Small; only for changes that free space, when there is no other.
+    pub(crate) reserve: Option<NewSegment>,
+    pub(crate) creating: bool,
+    pub(crate) failure: Option<WriteError>,
+    pub(crate) waiters: Vec<Waker>,
+}
+
+/// Whether compaction runs in this partition.
+#[derive(Default)]
+pub(crate) struct CompactionState {
+    pub(crate) running: bool,
+}
+
+/// What [`Core::make_room`] found.
+pub(crate) enum Room {
+    Ready,
+    /// Went on to another segment; the full one wants a seal.
+    Rotated(SegmentId),
+    Wait,
+    Refused(WriteError),
 }
 
 impl Core {
+    pub(crate) fn new(
+        partition: PartitionId,
+        common: Arc<Common>,
+        keydir: Keydir,
+        segments: BTreeMap<SegmentId, Segment>,
+        next_segment: SegmentId,
+        log: Log,
+    ) -> Self {
+        let counters = common.partition_counters[partition.index()].clone();
+        let core = Core {
+            partition,
+            common,
+            counters,
+            keydir,
+            segments,
+            next_segment,
+            log,
+            appended: 0,
+            settled: 0,
+            marks: VecDeque::new(),
+            waiters: Vec::new(),
+            spoken_for: 0,
+            spares: Spares::default(),
+            unsynced: Vec::new(),
+            unsynced_first: None,
+            compaction: CompactionState::default(),
+        };
+        core.publish();
+        core
+    }
+
+    // ---- keys -------------------------------------------------------------------------------------------------------
+
     /// Whether the key has a value.
     pub fn contains(&self, key: &[u8]) -> bool {
-        self.values.contains_key(key)
-    }
-
-    /// Appends one commit and makes it visible in this partition. There must be room (see
-    /// [`Partition::room`](super::partition::Partition::room)); then this can't fail.
-    pub fn append(&mut self, batch: &Batch) -> Ticket {
-        for change in batch.changes() {
-            if change.remove {
-                self.values.remove(&change.key);
-            } else {
-                self.values.insert(change.key.clone(), change.value.clone());
-            }
-        }
-        Ticket(0)
-    }
-
-    /// The keys that start with `prefix` and are greater than `after` (if given), in order, at most `count_max`.
-    pub fn list(&self, prefix: &[u8], after: Option<&[u8]>, count_max: usize) -> Vec<Vec<u8>> {
-        use std::ops::Bound;
-        let from = match after {
-            Some(key) if key >= prefix => Bound::Excluded(key),
-            _ => Bound::Included(prefix),
-        };
-        self.values
-            .range::<[u8], _>((from, Bound::Unbounded))
-            .take_while(|(key, _)| key.starts_with(prefix))
-            .take(count_max)
-            .map(|(key, _)| key.clone())
-            .collect()
+        self.keydir.live(key).is_some()
     }
 
     /// The length of a key's value in bytes, without reading it.
     pub fn value_length(&self, key: &[u8]) -> Option<usize> {
-        self.values.get(key).map(Vec::len)
+        self.keydir.live(key).map(|location| location.value_length as usize)
     }
+
+    /// The keys that start with `prefix` and are greater than `after` (if given), in order, at most `count_max`.
+    pub fn list(&self, prefix: &[u8], after: Option<&[u8]>, count_max: usize) -> Vec<Vec<u8>> {
+        self.keydir.list(prefix, after).take(count_max).map(|(key, _)| key.to_vec()).collect()
+    }
+
+    // ---- appending --------------------------------------------------------------------------------------------------
+
+    /// Appends one commit and makes it visible in this partition. There must be room (see
+    /// [`Partition::room`](super::partition::Partition::room)); then this can't fail.
+    pub fn append(&mut self, batch: &Batch) -> Ticket {
+        self.append_part(batch, None)
+    }
+
+    pub(crate) fn append_part(&mut self, batch: &Batch, part: Option<Part>) -> Ticket {
+        assert!(self.log.fits(batch.records_bytes(), 0), "appended without room");
+        let segment = self.log.segment();
+        let mut fresh_bytes = (0, 0, 0);
+        let (keydir, segments) = (&mut self.keydir, &self.segments);
+        self.log.append(batch, part, |index, location| {
+            let change = &batch.changes()[index];
+            let bytes = record_bytes(&change.key, location);
+            let inserted = keydir.insert(&change.key, location);
+            if let Some(superseded) = inserted.superseded {
+                let dead = superseded.location;
+                let dead_bytes = record_bytes(&change.key, dead);
+                if dead.segment == segment {
+                    fresh_bytes.0 -= dead_bytes as i64;
+                    fresh_bytes.1 += dead_bytes as i64;
+                    fresh_bytes.2 -= 1;
+                } else if let Some(segment) = segments.get(&dead.segment) {
+                    segment.record_died(dead_bytes);
+                }
+            }
+            if inserted.useless {
+                fresh_bytes.1 += bytes as i64;
+            } else {
+                fresh_bytes.0 += bytes as i64;
+                fresh_bytes.2 += 1;
+            }
+        });
+        if let Some(segment) = segments.get(&segment) {
+            segment.account(fresh_bytes.0, fresh_bytes.1, fresh_bytes.2);
+        }
+        let removed = batch.changes().iter().filter(|change| change.remove).count() as u64;
+        self.counters.deletes.add(removed);
+        self.counters.puts.add(batch.changes().len() as u64 - removed);
+        self.counters.user_bytes_written.add(batch.user_bytes() as u64);
+        self.appended += 1;
+        let ticket = Ticket(self.appended);
+        if self.log.buffered_bytes() > APPEND_BUFFER_BYTES_MAX {
+            self.flush();
+        }
+        ticket
+    }
+
+    pub(crate) fn append_watermark(&mut self) -> Option<Ticket> {
+        let last_numbers = self.common.order.last_numbers();
+        if !self.log.fits(8 + 8 * last_numbers.len(), self.spoken_for) {
+            return None;
+        }
+        self.log.append_watermark(&last_numbers);
+        self.appended += 1;
+        Some(Ticket(self.appended))
+    }
+
+    /// Makes sure that the next `append` of so many record bytes has room, or says what must happen first.
+    pub(crate) fn make_room(&mut self, records_bytes: usize, freeing: bool) -> Room {
+        if let Err(error) = self.common.order.check() {
+            return Room::Refused(error);
+        }
+        if frame_bytes(records_bytes) as u64 + 4096 > self.common.config.segment_bytes {
+            return Room::Refused(WriteError::Size("the change is larger than a segment"));
+        }
+        if self.log.fits(records_bytes, self.spoken_for) {
+            return Room::Ready;
+        }
+        let spare = match self.spares.next.take() {
+            None if freeing && self.spares.failure.is_some() => self.spares.reserve.take(),
+            spare => spare,
+        };
+        if let Some(spare) = spare {
+            return Room::Rotated(self.rotate(spare));
+        }
+        match self.spares.failure.take() {
+            Some(error) if !self.spares.creating => Room::Refused(error),
+            _ => Room::Wait,
+        }
+    }
+
+    /// Whether a spare segment should be made now.
+    pub(crate) fn wants_spare(&self) -> bool {
+        self.spares.next.is_none() && !self.spares.creating && self.log.is_more_than_half_full()
+    }
+
+    /// Promises log space to a part of a commit over several partitions. There must be room.
+    pub(crate) fn reserve(&mut self, records_bytes: usize) {
+        self.spoken_for += frame_bytes(records_bytes);
+    }
+
+    pub(crate) fn release(&mut self, records_bytes: usize) {
+        self.spoken_for -= frame_bytes(records_bytes);
+    }
+
+    fn rotate(&mut self, spare: NewSegment) -> SegmentId {
+        self.flush();
+        let full = self.log.segment();
+        if let Some(segment) = self.segments.get_mut(&full) {
+            segment.end = self.log.end();
+            segment.set_state(SegmentState::Full);
+        }
+        self.log = Log::new(spare.id, spare.file.clone(), spare.salt, spare.header_bytes, spare.file_bytes);
+        self.adopt(Segment::from_new(&spare, SegmentState::Active));
+        self.counters.rotations.add(1);
+        full
+    }
+
+    pub(crate) fn adopt(&mut self, segment: Segment) {
+        self.counters.segments.lock().insert(segment.id, segment.counters.clone());
+        self.segments.insert(segment.id, segment);
+    }
+
+    pub(crate) fn active(&self) -> SegmentId {
+        self.log.segment()
+    }
+
+    pub(crate) fn log(&self) -> &Log {
+        &self.log
+    }
+
+    pub(crate) fn next_segment_id(&mut self) -> SegmentId {
+        let id = self.next_segment;
+        self.next_segment = SegmentId(id.0 + 1);
+        id
+    }
+
+    // ---- the way out ------------------------------------------------------------------------------------------------
+
+    /// Run on every way out of the turn.
+    pub(crate) fn leave(&mut self) {
+        self.flush();
+        self.answer();
+    }
+
+    fn flush(&mut self) {
+        self.take_numbers();
+        self.hand_over();
+    }
+
+    /// First step: the appended frames get their numbers.
+    pub(crate) fn take_numbers(&mut self) {
+        let count = self.log.pending_count();
+        if count == 0 || self.common.order.is_latched() {
+            return;
+        }
+        let order = &self.common.order;
+        let first = order.take(self.partition.index(), count);
+        self.log.number(first, order.stable(), order.epoch());
+    }
+
+    /// Second step: the kernel gets the bytes. Between the two lies nothing.
+    pub(crate) fn hand_over(&mut self) {
+        let Some((first, last)) = self.log.numbered() else { return };
+        if self.common.order.is_latched() {
+            return;
+        }
+        let bytes = self.log.buffered_bytes() as u64;
+        if let Err(error) = self.log.hand_over() {
+            let what = format!("writing to partition {} failed: {error}", self.partition);
+            self.common.latch(&what);
+            return;
+        }
+        let active = self.log.segment();
+        match self.unsynced.last_mut() {
+            Some(unsynced) if unsynced.segment == active => unsynced.written = true,
+            _ => self.unsynced.push(Unsynced { segment: active, file: self.log.file().clone(), written: true }),
+        }
+        self.unsynced_first.get_or_insert(first);
+        if let Some(segment) = self.segments.get_mut(&active) {
+            segment.end = self.log.end();
+            segment.last_number = last;
+        }
+        self.counters.bytes_written.add(bytes);
+        self.counters.unsynced_bytes.add(bytes);
+        self.marks.push_back(Mark { ticket: self.appended, last });
+        self.common.order.handed_over(self.partition.index(), first, last);
+        self.common.note_unsynced();
+        let settled = self.common.order.settled();
+        for index in self.common.order.uncovered(self.partition.index(), settled) {
+            self.common.turns[index].poke();
+        }
+    }
+
+    /// Third step: who waits for what is settled by now goes on.
+    pub(crate) fn answer(&mut self) {
+        let order = &self.common.order;
+        let index = self.partition.index();
+        loop {
+            let settled = order.settled();
+            while self.marks.front().is_some_and(|mark| mark.last <= settled) {
+                self.settled = self.marks.pop_front().map_or(self.settled, |mark| mark.ticket);
+            }
+            let waits_for = self.marks.front().map(|mark| mark.last);
+            order.publish_waiting(index, waits_for);
+            // Once more: a neighbour may have handed over before it could see that we wait.
+            match waits_for {
+                Some(number) if order.settled() >= number => {}
+                _ => break,
+            }
+        }
+        let (settled, latched) = (self.settled, order.is_latched());
+        if self.waiters.iter().any(|(ticket, _)| *ticket <= settled || latched) {
+            let (ready, left): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut self.waiters).into_iter().partition(|(ticket, _)| *ticket <= settled || latched);
+            self.waiters = left;
+            for (_, waker) in ready {
+                waker.wake();
+            }
+        }
+        if latched {
+            for waker in std::mem::take(&mut self.spares.waiters) {
+                waker.wake();
+            }
+        }
+        self.publish();
+    }
+
+    /// Ready when the ticket's frame is settled.
+    pub(crate) fn poll_settled(&mut self, ticket: Ticket, context: &Context<'_>) -> Poll<Result<(), WriteError>> {
+        if ticket.0 <= self.settled {
+            return Poll::Ready(Ok(()));
+        }
+        if let Err(error) = self.common.order.check() {
+            return Poll::Ready(Err(error));
+        }
+        self.waiters.push((ticket.0, context.waker().clone()));
+        Poll::Pending
+    }
+
+    /// The ticket of the newest frame, for those who read.
+    pub(crate) fn newest_ticket(&self) -> Ticket {
+        Ticket(self.appended)
+    }
+
+    pub(crate) fn is_settled(&self, ticket: Ticket) -> bool {
+        ticket.0 <= self.settled
+    }
+
+    // ---- syncing ----------------------------------------------------------------------------------------------------
+
+    /// The files that a sync must cover now. Everything numbered so far has been handed over.
+    pub(crate) fn begin_sync(&mut self) -> Vec<FileHandle> {
+        self.unsynced_first = None;
+        self.counters.unsynced_bytes.set(0);
+        self.unsynced.iter_mut().for_each(|unsynced| unsynced.written = false);
+        self.unsynced.iter().map(|unsynced| unsynced.file.clone()).collect()
+    }
+
+    /// They are synced. What was written to meanwhile isn't.
+    pub(crate) fn end_sync(&mut self) {
+        self.unsynced.retain(|unsynced| unsynced.written);
+        self.common.order.synced(self.partition.index(), self.unsynced_first);
+    }
+
+    // ---- accounting -------------------------------------------------------------------------------------------------
+
+    /// Shows the numbers to those who read statistics from outside.
+    pub(crate) fn publish(&self) {
+        self.counters.keys.set(self.keydir.live_count() as u64);
+        self.counters.keydir_bytes.set(self.keydir.memory_bytes() as u64);
+    }
+}
+
+/// What a key's record takes in its segment.
+pub(crate) fn record_bytes(key: &[u8], location: Location) -> u64 {
+    record::encoded_length(key.len(), location.value_length as usize) as u64
 }

@@ -1,13 +1,14 @@
-//! A partition as others see it: `submit` an operation, and inside it `with` the core. The mailbox of the turn is the run queue:
-//! a first poll, a wake-up, a finished read, a neighbour's call are all the same mail.
+//! A partition as the engine's user sees it: `submit` an operation, and inside it `with` the core and the user's own state.
+//! The mailbox of the turn is the run queue: a first poll, a wake-up, a finished read, a neighbour's call are all the same mail.
 //!
-//! Futures are `Send` and checked to be so. The core is in a mutex that only the holder of the turn ever tries: its guard
-//! isn't `Send`, so a guard held across an `.await` is a compile error, and touching the core from outside is a panic, not a race.
+//! Futures are `Send` and checked to be so. Core and state are in mutexes that only the holder of the turn ever tries: their guards
+//! aren't `Send`, so a guard held across an `.await` is a compile error, and touching the core from outside is a panic, not a race.
 
 use super::batch::Batch;
+use super::config::Durability;
 use super::core::{Core, Ticket};
 use super::error::{ReadError, WriteError};
-use super::turn::Turn;
+use super::shell::Shell;
 use super::types::PartitionId;
 use async_task::{FallibleTask, Task};
 use parking_lot::Mutex;
@@ -16,46 +17,31 @@ use std::sync::Arc;
 
 /// One partition of a store, with the state `S` that the engine's user keeps beside it. A handle; clones share it.
 pub struct Partition<S: Send + 'static> {
-    shared: Arc<Shared<S>>,
-}
-
-struct Shared<S> {
-    id: PartitionId,
-    turn: Arc<Turn>,
-    inside: Arc<Mutex<Inside<S>>>,
-}
-
-pub(crate) struct Inside<S> {
-    pub(crate) core: Core,
-    pub(crate) state: S,
+    pub(crate) shell: Arc<Shell>,
+    state: Arc<Mutex<S>>,
 }
 
 impl<S: Send + 'static> Clone for Partition<S> {
     fn clone(&self) -> Self {
-        Partition { shared: self.shared.clone() }
+        Partition { shell: self.shell.clone(), state: self.state.clone() }
     }
 }
 
 impl<S: Send + 'static> Partition<S> {
-    pub(crate) fn new(id: PartitionId, turn: Arc<Turn>, core: Core, state: S) -> Self {
-        Partition {
-            shared: Arc::new(Shared { id, turn, inside: Arc::new(Mutex::new(Inside { core, state })) }),
-        }
+    pub(crate) fn new(shell: Arc<Shell>, state: S) -> Self {
+        Partition { shell, state: Arc::new(Mutex::new(state)) }
     }
 
     /// Which one it is.
     pub fn id(&self) -> PartitionId {
-        self.shared.id
+        self.shell.id
     }
 
     /// Runs the operation inside this partition's turn, at once on this thread if nobody is inside. The task is the answer:
     /// await it from another partition's operation, wait for it on a thread of your own, or detach it.
     /// Dropping the task cancels the operation at its next `.await`: detach what must go on.
     pub fn submit<T: Send + 'static>(&self, operation: impl Future<Output = T> + Send + 'static) -> Task<T> {
-        let turn = self.shared.turn.clone();
-        let (runnable, task) = async_task::spawn(operation, move |runnable| turn.post(runnable));
-        runnable.schedule();
-        task
+        self.shell.submit(operation)
     }
 
     /// Like [`submit`](Self::submit), for awaiting: None if the operation panicked or the store is gone.
@@ -63,7 +49,7 @@ impl<S: Send + 'static> Partition<S> {
         &self,
         operation: impl Future<Output = T> + Send + 'static,
     ) -> FallibleTask<T> {
-        self.submit(operation).fallible()
+        self.shell.submit(operation).fallible()
     }
 
     /// Plain `&mut` to the core and the user's state. Only inside an operation of this partition; never nested.
@@ -71,53 +57,63 @@ impl<S: Send + 'static> Partition<S> {
     /// # Panics
     /// Outside the partition's turn, or when nested: both are mistakes of the caller.
     pub fn with<R>(&self, f: impl FnOnce(&mut Core, &mut S) -> R) -> R {
-        let mut inside = self.shared.inside.try_lock().expect("a core touched outside its turn, or twice");
-        let inside = &mut *inside;
-        f(&mut inside.core, &mut inside.state)
+        let mut state = self.state.try_lock().expect("a state touched outside its turn, or twice");
+        self.shell.with(|core| f(core, &mut state))
     }
 
     /// Runs a plain function with the core if the turn is free and nothing waits before it; else None, and nothing happened.
     /// Saves the allocation of an operation, and the copy of what the function borrows.
     pub fn try_now<R>(&self, f: impl FnOnce(&mut Core, &mut S) -> R) -> Option<R> {
-        self.shared.turn.try_now(|| self.with(f))
+        self.shell.turn.try_now(|| self.with(f))
     }
 
     /// The value of a key; None if there is none. Inside an operation of this partition. The answer may rest on changes
     /// that aren't settled: see [`settled`](Self::settled).
     pub async fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
-        Ok(self.with(|core, _| core.values.get(key).cloned()))
+        self.shell.get(key).await
     }
 
     /// The values of several keys, in their order; neighbours in the log are read together.
     pub async fn get_many(&self, keys: &[Vec<u8>]) -> Vec<Result<Option<Vec<u8>>, ReadError>> {
-        self.with(|core, _| keys.iter().map(|key| Ok(core.values.get(key).cloned())).collect())
+        self.shell.get_many(keys).await
     }
 
     /// Waits until a commit of so many record bytes (see [`Batch::records_bytes`]) has room: then the next `with`, if
     /// no other `.await` lies between, may [`append`](Core::append) one batch of at most that size.
     pub async fn room(&self, records_bytes: usize) -> Result<(), WriteError> {
-        let _ = records_bytes;
-        Ok(())
+        self.shell.room(records_bytes, false).await
+    }
+
+    /// The same for a commit that frees space: when the disk is full, it may use the reserve.
+    pub async fn room_to_free(&self, records_bytes: usize) -> Result<(), WriteError> {
+        self.shell.room(records_bytes, true).await
     }
 
     /// Waits until what was appended under the ticket may be acknowledged: settled, and in the durability mode `always`
     /// durable too.
     pub async fn settle(&self, ticket: Ticket) -> Result<(), WriteError> {
-        let _ = ticket;
-        Ok(())
+        self.shell.settle(ticket).await?;
+        match self.shell.common.config.durability {
+            Durability::Always => self.shell.common.sync().await,
+            _ => Ok(()),
+        }
     }
 
     /// Waits until everything that this partition has appended so far is settled. Who has read something from the
     /// partition calls this before answering: nobody is shown what a kill could take back.
     pub async fn settled(&self) -> Result<(), WriteError> {
-        Ok(())
+        let ticket = self.shell.with(|core| core.newest_ticket());
+        if self.shell.with(|core| core.is_settled(ticket)) {
+            return Ok(());
+        }
+        self.shell.settle(ticket).await
     }
 
     /// Room, append, settle: for callers that have nothing to check.
     pub async fn commit(&self, batch: Batch) -> Result<(), WriteError> {
         batch.validate()?;
-        self.room(batch.records_bytes()).await?;
-        let ticket = self.with(|core, _| core.append(&batch));
+        self.shell.room(batch.records_bytes(), batch.frees_space()).await?;
+        let ticket = self.shell.with(|core| core.append(&batch));
         self.settle(ticket).await
     }
 }

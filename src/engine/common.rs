@@ -1,0 +1,174 @@
+//! What the partitions of one store share, and every small thing that needs no partition's turn.
+
+use super::clock::Clock;
+use super::config::{Config, World};
+use super::disk::{Disk, FileHandle, Queue, Request};
+use super::error::WriteError;
+use super::limits::SLOTS;
+use super::order::Order;
+use super::rounds::Rounds;
+use super::stats::{PartitionCounters, StoreCounters};
+use super::turn::{Errand, Policy, Turn};
+use super::types::{PartitionId, Slot, StoreId};
+use futures_channel::oneshot;
+use parking_lot::Mutex;
+use std::io;
+use std::sync::Arc;
+
+pub(crate) struct Common {
+    pub(crate) store: StoreId,
+    pub(crate) config: Config,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) order: Order,
+    pub(crate) rounds: Rounds,
+    pub(crate) turns: Vec<Arc<Turn>>,
+    pub(crate) counters: StoreCounters,
+    pub(crate) partition_counters: Vec<Arc<PartitionCounters>>,
+    random: Mutex<Random>,
+}
+
+impl Common {
+    #[expect(clippy::too_many_arguments, reason = "called once, by opening, which has just made each of them")]
+    pub(crate) fn new(
+        store: StoreId,
+        config: Config,
+        world: &World,
+        order: Order,
+        turns: Vec<Arc<Turn>>,
+        partition_counters: Vec<Arc<PartitionCounters>>,
+        counters: StoreCounters,
+        random: Random,
+    ) -> Self {
+        Common {
+            store,
+            config,
+            disk: world.disk.clone(),
+            clock: world.clock.clone(),
+            order,
+            rounds: Rounds::default(),
+            turns,
+            counters,
+            partition_counters,
+            random: Mutex::new(random),
+        }
+    }
+
+    pub(crate) fn partition_count(&self) -> usize {
+        self.turns.len()
+    }
+
+    pub(crate) fn random_u32(&self) -> u32 {
+        self.random.lock().next() as u32
+    }
+
+    /// Reads on this thread once it has left its turn, if it may wait, else through the partition's worker.
+    pub(crate) async fn read(
+        &self,
+        partition: PartitionId,
+        file: FileHandle,
+        offset: u64,
+        length: usize,
+    ) -> io::Result<Vec<u8>> {
+        let (sender, receiver) = oneshot::channel();
+        let disk = self.disk.clone();
+        let queue = Queue::Worker(partition.index());
+        Turn::errand(Errand {
+            here: Box::new(move |may_wait| {
+                let done = Box::new(move |result| drop(sender.send(result)));
+                if may_wait {
+                    let mut buffer = vec![0; length];
+                    let result = file.read_at(offset, &mut buffer).map(|count| {
+                        buffer.truncate(count);
+                        buffer
+                    });
+                    done(result);
+                } else {
+                    disk.submit(queue, Request::Read { file, offset, length, done });
+                }
+            }),
+        });
+        receiver.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Syncs a file's data, on this thread once it has left its turn, if it may wait, else through the worker.
+    pub(crate) async fn sync_file(&self, partition: PartitionId, file: FileHandle) -> io::Result<()> {
+        let (sender, receiver) = oneshot::channel();
+        let disk = self.disk.clone();
+        let queue = Queue::Worker(partition.index());
+        Turn::errand(Errand {
+            here: Box::new(move |may_wait| {
+                let done = Box::new(move |result| drop(sender.send(result)));
+                if may_wait {
+                    done(file.sync_data());
+                } else {
+                    disk.submit(queue, Request::Sync { file, done });
+                }
+            }),
+        });
+        receiver.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Runs slow work on the store's background thread.
+    pub(crate) async fn background<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn Disk) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let (sender, receiver) = oneshot::channel();
+        let disk = self.disk.clone();
+        self.disk.submit(Queue::Background, Request::Job(Box::new(move || drop(sender.send(work(&*disk))))));
+        receiver.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// The store takes no changes from now on; everybody who waits is told.
+    pub(crate) fn latch(&self, reason: &str) {
+        self.order.latch(reason);
+        for turn in &self.turns {
+            turn.poke();
+        }
+        self.rounds.wake_all();
+    }
+
+    /// Returns when everything with a number up to now's newest is durable. Callers share rounds.
+    pub(crate) async fn sync(&self) -> Result<(), WriteError> {
+        let start = self.clock.monotonic_ns();
+        let result = self.rounds.wait_for(&self.order, self.order.newest()).await;
+        self.counters.syncs.add(1);
+        self.counters.sync_latency.record_ns(self.clock.monotonic_ns().saturating_sub(start));
+        result
+    }
+}
+
+fn gone() -> io::Error {
+    io::Error::other("the store was closed meanwhile")
+}
+
+/// Which partition a slot belongs to.
+pub(crate) fn route(slot: Slot, partitions: usize) -> PartitionId {
+    debug_assert!(slot.0 < SLOTS);
+    PartitionId((slot.0 as usize % partitions) as u16)
+}
+
+/// The directory of a partition.
+pub(crate) fn partition_dir(partition: PartitionId) -> String {
+    format!("partition_{:03}", partition.0)
+}
+
+/// A random source that is the same for the same seed (splitmix64).
+#[derive(Clone, Debug)]
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+/// Whether somebody plays the holder of the turns step by step.
+pub(crate) fn is_simulated(policy: Policy) -> bool {
+    policy == Policy::Manual
+}

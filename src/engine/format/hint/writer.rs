@@ -1,0 +1,96 @@
+//! Writes a hint.
+//!
+//! Owns: the bytes of the file while they are made.
+//!
+//! Promises: what it yields, [`decode`](super::decode) and its entries accept.
+//!
+//! Doesn't know: where its entries come from: from memory when a segment is sealed, or from a scan.
+
+use super::super::{crc, put};
+use super::{HINT_HEADER_BYTES, HINT_VERSION, Hint, HintEntry, MAGIC, TOMBSTONE_BIT, at};
+use crate::engine::format::record::RecordKind;
+use crate::engine::limits::SEGMENT_BYTES_MAX;
+use crate::engine::types::Number;
+
+/// Makes a hint, entry by entry.
+#[derive(Clone, Debug)]
+pub struct HintWriter {
+    /// Room for the header, then the entries: the file as it will be, so that finishing copies nothing.
+    out: Vec<u8>,
+    entries: u32,
+    end: u64,
+}
+
+impl Default for HintWriter {
+    fn default() -> HintWriter {
+        HintWriter::new()
+    }
+}
+
+impl HintWriter {
+    /// A hint without entries.
+    pub fn new() -> HintWriter {
+        HintWriter { out: vec![0; HINT_HEADER_BYTES], entries: 0, end: 0 }
+    }
+
+    /// Adds the next record of the segment.
+    ///
+    /// # Panics
+    /// If the record begins before the one pushed last ends, or is one that can't be.
+    pub fn push(&mut self, number: Number, offset: u32, kind: RecordKind, value_length: u32, key: &[u8]) {
+        let entry = HintEntry { number, offset, kind, value_length, key };
+        self.end = entry.check(self.end).unwrap_or_else(|damage| panic!("no entry of a hint: {damage}"));
+        self.entries += 1;
+        let flag = match kind {
+            RecordKind::Put => 0,
+            RecordKind::Tombstone => TOMBSTONE_BIT,
+        };
+        self.out.extend_from_slice(&number.0.to_le_bytes());
+        self.out.extend_from_slice(&offset.to_le_bytes());
+        self.out.extend_from_slice(&value_length.to_le_bytes());
+        self.out.extend_from_slice(&(key.len() as u32 | flag).to_le_bytes());
+        self.out.extend_from_slice(key);
+    }
+
+    /// How many entries have been pushed.
+    pub fn entries(&self) -> u32 {
+        self.entries
+    }
+
+    /// How long the file would be now, in bytes.
+    pub fn encoded_length(&self) -> usize {
+        self.out.len()
+    }
+
+    /// The file's bytes. What `hint.entries` says doesn't matter: the writer has counted.
+    ///
+    /// # Panics
+    /// If a record lies beyond `hint.data_length`, or that is more than a segment can be.
+    pub fn finish(self, hint: Hint) -> Vec<u8> {
+        let HintWriter { mut out, entries, end } = self;
+        assert!(
+            end <= hint.data_length && hint.data_length <= SEGMENT_BYTES_MAX,
+            "{hint:?}, records up to {end}"
+        );
+        let body = &out[HINT_HEADER_BYTES..];
+        let (body_length, body_crc) = (body.len() as u64, crc(None, &[body]));
+        put(&mut out, at::MAGIC, MAGIC);
+        put(&mut out, at::VERSION, HINT_VERSION.to_le_bytes());
+        put(&mut out, at::STORE, hint.store.0);
+        put(&mut out, at::PARTITION, hint.partition.0.to_le_bytes());
+        put(&mut out, at::SEALED, u16::from(hint.sealed).to_le_bytes());
+        put(&mut out, at::SEGMENT, hint.segment.0.to_le_bytes());
+        put(&mut out, at::SALT, hint.salt.to_le_bytes());
+        put(&mut out, at::ENTRIES, entries.to_le_bytes());
+        put(&mut out, at::DATA_LENGTH, hint.data_length.to_le_bytes());
+        put(&mut out, at::BODY_LENGTH, body_length.to_le_bytes());
+        put(&mut out, at::LAST_NUMBER, hint.last_number.0.to_le_bytes());
+        put(&mut out, at::STABLE, hint.stable.0.to_le_bytes());
+        put(&mut out, at::BODY_CRC, body_crc.to_le_bytes());
+        put(&mut out, at::FIRST_EPOCH, hint.first_epoch.0.to_le_bytes());
+        put(&mut out, at::FIRST_NUMBER, hint.first_number.0.to_le_bytes());
+        let crc = crc(None, &[&out[at::MAGIC..HINT_HEADER_BYTES]]);
+        put(&mut out, at::CRC, crc.to_le_bytes());
+        out
+    }
+}

@@ -1,0 +1,186 @@
+//! The append buffer of a partition's active segment: frames get their offsets at once, their numbers on the way out.
+//! Owns bytes that the kernel doesn't have yet; knows nothing of keys or of who waits.
+//!
+//! Offsets are final when a frame is appended. What lies behind `written` is served from the buffer, never from the disk.
+
+use super::batch::Batch;
+use super::disk::FileHandle;
+use super::format::frame::{self, FRAME_HEADER_BYTES, FrameHeader, FrameKind};
+use super::format::record::{self, RecordKind};
+use super::keydir::Location;
+use super::types::{Epoch, Number, SegmentId};
+use std::io;
+
+/// Which commit over several partitions a frame is a part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) commit: u64,
+    pub(crate) parts: u16,
+}
+
+struct Pending {
+    buffer_offset: usize,
+    length: u32,
+    kind: FrameKind,
+    part: Option<Part>,
+    records: u32,
+}
+
+/// The tail of a log.
+pub(crate) struct Log {
+    segment: SegmentId,
+    file: FileHandle,
+    salt: u32,
+    /// Up to where the file may be filled, in bytes; the seal has its room behind that.
+    limit: u64,
+    /// Bytes that the kernel has.
+    written: u64,
+    buffer: Vec<u8>,
+    pending: Vec<Pending>,
+    numbered: Option<(Number, Number)>,
+}
+
+/// A buffer that grew beyond this is given back after it was written, in bytes.
+const BUFFER_KEPT_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+impl Log {
+    /// Goes on at `end` of a segment of `segment_bytes`.
+    pub(crate) fn new(segment: SegmentId, file: FileHandle, salt: u32, end: u64, segment_bytes: u64) -> Self {
+        Log {
+            segment,
+            file,
+            salt,
+            limit: segment_bytes.saturating_sub(FRAME_HEADER_BYTES as u64),
+            written: end,
+            buffer: Vec::new(),
+            pending: Vec::new(),
+            numbered: None,
+        }
+    }
+
+    pub(crate) fn segment(&self) -> SegmentId {
+        self.segment
+    }
+
+    pub(crate) fn file(&self) -> &FileHandle {
+        &self.file
+    }
+
+    pub(crate) fn salt(&self) -> u32 {
+        self.salt
+    }
+
+    /// Where the next frame goes.
+    pub(crate) fn end(&self) -> u64 {
+        self.written + self.buffer.len() as u64
+    }
+
+    /// Whether a frame with that many bytes of records fits behind `spoken_for` bytes that others have reserved.
+    pub(crate) fn fits(&self, records_bytes: usize, spoken_for: usize) -> bool {
+        let wanted = frame_bytes(records_bytes) + spoken_for;
+        self.end() + wanted as u64 <= self.limit
+    }
+
+    pub(crate) fn is_more_than_half_full(&self) -> bool {
+        self.end() > self.limit / 2
+    }
+
+    pub(crate) fn buffered_bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Appends a commit's frame. `place` is told where each change's record went, in order.
+    pub(crate) fn append(&mut self, batch: &Batch, part: Option<Part>, mut place: impl FnMut(usize, Location)) {
+        let buffer_offset = self.begin_frame();
+        for (index, change) in batch.changes().iter().enumerate() {
+            let offset = self.end() as u32;
+            let kind = if change.remove { RecordKind::Tombstone } else { RecordKind::Put };
+            record::append(&mut self.buffer, self.salt, kind, &change.key, &change.value);
+            place(
+                index,
+                Location {
+                    segment: self.segment,
+                    offset,
+                    value_length: change.value.len() as u32,
+                    tombstone: change.remove,
+                },
+            );
+        }
+        self.end_frame(buffer_offset, FrameKind::Commit, part, batch.changes().len() as u32);
+    }
+
+    /// Appends a watermark frame.
+    pub(crate) fn append_watermark(&mut self, last_numbers: &[Number]) {
+        let buffer_offset = self.begin_frame();
+        let body = frame::encode_watermark(last_numbers, self.salt);
+        self.buffer.extend_from_slice(&body);
+        self.end_frame(buffer_offset, FrameKind::Watermark, None, 0);
+    }
+
+    fn begin_frame(&mut self) -> usize {
+        debug_assert!(self.numbered.is_none(), "appended between taking numbers and handing over");
+        let buffer_offset = self.buffer.len();
+        self.buffer.resize(buffer_offset + FRAME_HEADER_BYTES, 0);
+        buffer_offset
+    }
+
+    fn end_frame(&mut self, buffer_offset: usize, kind: FrameKind, part: Option<Part>, records: u32) {
+        let length = frame::padded_length(self.buffer.len() - buffer_offset);
+        self.buffer.resize(buffer_offset + length, 0);
+        self.pending.push(Pending { buffer_offset, length: length as u32, kind, part, records });
+    }
+
+    /// How many frames wait for their numbers.
+    pub(crate) fn pending_count(&self) -> u64 {
+        self.pending.len() as u64
+    }
+
+    /// Gives the waiting frames their numbers, from `first` on.
+    pub(crate) fn number(&mut self, first: Number, stable: Number, epoch: Epoch) {
+        let mut number = first;
+        for pending in &self.pending {
+            let header = FrameHeader {
+                length: pending.length,
+                number,
+                stable,
+                commit: pending.part.map_or(0, |part| part.commit),
+                epoch,
+                parts: pending.part.map_or(1, |part| part.parts),
+                kind: pending.kind,
+                records: pending.records,
+            };
+            header.encode_into(&mut self.buffer[pending.buffer_offset..], self.salt);
+            number = number.next();
+        }
+        self.numbered = Some((first, Number(number.0 - 1)));
+        self.pending.clear();
+    }
+
+    /// Numbers that were taken and whose frames the kernel doesn't have.
+    pub(crate) fn numbered(&self) -> Option<(Number, Number)> {
+        self.numbered
+    }
+
+    /// Hands the numbered frames to the kernel.
+    pub(crate) fn hand_over(&mut self) -> io::Result<()> {
+        self.file.write_at(self.written, &self.buffer)?;
+        self.written += self.buffer.len() as u64;
+        if self.buffer.capacity() > BUFFER_KEPT_BYTES_MAX {
+            self.buffer = Vec::new();
+        }
+        self.buffer.clear();
+        self.numbered = None;
+        Ok(())
+    }
+
+    /// A record that the kernel doesn't have yet; None if it has.
+    pub(crate) fn buffered(&self, offset: u64, length: usize) -> Option<&[u8]> {
+        let start = offset.checked_sub(self.written)? as usize;
+        self.buffer.get(start..start + length)
+    }
+}
+
+/// What a frame with that many bytes of records takes in the log.
+pub(crate) fn frame_bytes(records_bytes: usize) -> usize {
+    frame::padded_length(FRAME_HEADER_BYTES + records_bytes)
+}

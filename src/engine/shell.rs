@@ -1,0 +1,168 @@
+//! A partition as the engine's own rooms see it: the turn, the core, and what partitions share. Operations that wait (for
+//! room, for being settled) live here.
+
+use super::batch::Batch;
+use super::common::Common;
+use super::core::{Core, Room, Ticket};
+use super::error::WriteError;
+use super::log::Part;
+use super::segment::Recipe;
+use super::turn::Turn;
+use super::types::PartitionId;
+use async_task::Task;
+use parking_lot::Mutex;
+use std::future::Future;
+use std::sync::Arc;
+use std::task::Poll;
+
+/// How large the segment is that is kept for changes that free space, in bytes (or a segment's size, if that is less).
+const RESERVE_BYTES: u64 = 8 * 1024 * 1024;
+
+pub(crate) struct Shell {
+    pub(crate) id: PartitionId,
+    pub(crate) turn: Arc<Turn>,
+    pub(crate) common: Arc<Common>,
+    core: Mutex<Core>,
+}
+
+impl Shell {
+    pub(crate) fn new(id: PartitionId, turn: Arc<Turn>, common: Arc<Common>, core: Core) -> Arc<Self> {
+        Arc::new(Shell { id, turn, common, core: Mutex::new(core) })
+    }
+
+    /// See [`Partition::submit`](super::partition::Partition::submit).
+    pub(crate) fn submit<T: Send + 'static>(
+        &self,
+        operation: impl Future<Output = T> + Send + 'static,
+    ) -> Task<T> {
+        let turn = self.turn.clone();
+        let (runnable, task) = async_task::spawn(operation, move |runnable| turn.post(runnable));
+        runnable.schedule();
+        task
+    }
+
+    /// Plain `&mut` to the core, inside the turn.
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut Core) -> R) -> R {
+        f(&mut self.core.try_lock().expect("a core touched outside its turn, or twice"))
+    }
+
+    /// Before the first operation and after the last there are no turns: plain access.
+    pub(crate) fn with_quiet<R>(&self, f: impl FnOnce(&mut Core) -> R) -> R {
+        f(&mut self.core.lock())
+    }
+
+    /// Waits until a commit of so many record bytes has room.
+    pub(crate) async fn room(self: &Arc<Self>, records_bytes: usize, freeing: bool) -> Result<(), WriteError> {
+        loop {
+            let (room, wants_spare) = self.with(|core| (core.make_room(records_bytes, freeing), core.wants_spare()));
+            if wants_spare {
+                self.make_spare();
+            }
+            match room {
+                Room::Ready => return Ok(()),
+                Room::Refused(error) => return Err(error),
+                Room::Rotated(full) => {
+                    let shell = self.clone();
+                    self.submit(async move { shell.seal(full).await }).detach();
+                }
+                Room::Wait => {
+                    self.make_spare();
+                    self.wait_for_spare().await;
+                }
+            }
+        }
+    }
+
+    async fn wait_for_spare(&self) {
+        let mut registered = false;
+        std::future::poll_fn(|context| {
+            self.with(|core| {
+                if registered || !core.spares.creating {
+                    return Poll::Ready(());
+                }
+                registered = true;
+                core.spares.waiters.push(context.waker().clone());
+                Poll::Pending
+            })
+        })
+        .await;
+    }
+
+    /// Starts making the next segment, unless that is under way.
+    pub(crate) fn make_spare(self: &Arc<Self>) {
+        let started = self.with(|core| {
+            if core.spares.creating || core.spares.next.is_some() {
+                return None;
+            }
+            core.spares.creating = true;
+            let wants_reserve = core.spares.reserve.is_none();
+            Some((core.next_segment_id(), wants_reserve.then(|| core.next_segment_id())))
+        });
+        let Some((id, reserve_id)) = started else { return };
+        let shell = self.clone();
+        self.submit(async move {
+            let segment_bytes = shell.common.config.segment_bytes;
+            let recipe = Recipe::new(&shell.common, shell.id, id, segment_bytes);
+            let reserve = reserve_id
+                .map(|id| Recipe::new(&shell.common, shell.id, id, segment_bytes.min(RESERVE_BYTES)));
+            let made = shell
+                .common
+                .background(move |disk| {
+                    // The reserve first: without it, a full disk could not be emptied.
+                    let reserve = reserve.map(|recipe| recipe.make(disk)).transpose()?;
+                    Ok((reserve, recipe.make(disk)))
+                })
+                .await;
+            shell.with(|core| {
+                core.spares.creating = false;
+                let outcome = match made {
+                    Ok((reserve, made)) => {
+                        if reserve.is_some() {
+                            core.spares.reserve = reserve;
+                        }
+                        made
+                    }
+                    Err(error) => Err(error),
+                };
+                match outcome {
+                    Ok(segment) => {
+                        core.spares.next = Some(segment);
+                        core.spares.failure = None;
+                    }
+                    Err(error) => {
+                        tracing::warn!("partition {}: no new segment: {error}", shell.id);
+                        // Whatever the reason, nothing was changed and there is no room.
+                        core.spares.failure = Some(WriteError::Full);
+                    }
+                }
+                for waker in std::mem::take(&mut core.spares.waiters) {
+                    waker.wake();
+                }
+            });
+        })
+        .detach();
+    }
+
+    /// Waits until the ticket's frame is settled (not: durable).
+    pub(crate) async fn settle(&self, ticket: Ticket) -> Result<(), WriteError> {
+        std::future::poll_fn(|context| self.with(|core| core.poll_settled(ticket, context))).await
+    }
+
+    /// One part of a commit over several partitions: its log space was reserved. Returns when it is settled.
+    pub(crate) async fn commit_part(&self, batch: Batch, part: Part) -> Result<(), WriteError> {
+        let ticket = self.with(|core| {
+            core.release(batch.records_bytes());
+            core.append_part(&batch, Some(part))
+        });
+        self.settle(ticket).await
+    }
+
+    /// A sync of what this partition has handed over.
+    pub(crate) async fn sync_logs(&self) -> std::io::Result<()> {
+        for file in self.with(Core::begin_sync) {
+            self.common.sync_file(self.id, file).await?;
+        }
+        self.with(Core::end_sync);
+        Ok(())
+    }
+}
