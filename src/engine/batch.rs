@@ -20,6 +20,7 @@ pub struct Change {
 pub struct Batch {
     changes: Vec<Change>,
     records_bytes: usize,
+    frees_space: bool,
 }
 
 impl Batch {
@@ -47,6 +48,22 @@ impl Batch {
         self.records_bytes += record::encoded_length(change.key.len(), change.value.len());
         self.changes.push(change);
         self
+    }
+
+    /// Says that the batch frees space: when the disk is full, it may use the reserve.
+    pub fn free_space(&mut self) -> &mut Self {
+        self.frees_space = true;
+        self
+    }
+
+    /// Whether it was said to free space, or has nothing but removals.
+    pub fn frees_space(&self) -> bool {
+        self.frees_space || self.changes.iter().all(|change| change.remove)
+    }
+
+    /// Bytes of keys and values.
+    pub fn user_bytes(&self) -> usize {
+        self.changes.iter().map(|change| change.key.len() + change.value.len()).sum()
     }
 
     /// The changes, in order.

@@ -2,18 +2,21 @@
 
 use super::clock::Clock;
 use super::config::{Config, World};
-use super::disk::{Disk, FileHandle, Queue, Request};
+use super::disk::{Disk, Done, FileHandle, Queue, Request};
 use super::error::WriteError;
 use super::limits::SLOTS;
 use super::order::Order;
 use super::rounds::Rounds;
 use super::stats::{PartitionCounters, StoreCounters};
-use super::turn::{Errand, Policy, Turn};
+use super::shell::Shell;
+use super::sync::Timer;
+use super::turn::{Errand, Turn};
 use super::types::{PartitionId, Slot, StoreId};
 use futures_channel::oneshot;
 use parking_lot::Mutex;
 use std::io;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 
 pub(crate) struct Common {
     pub(crate) store: StoreId,
@@ -25,7 +28,10 @@ pub(crate) struct Common {
     pub(crate) turns: Vec<Arc<Turn>>,
     pub(crate) counters: StoreCounters,
     pub(crate) partition_counters: Vec<Arc<PartitionCounters>>,
+    pub(crate) timer: Timer,
     random: Mutex<Random>,
+    shells: OnceLock<Vec<Weak<Shell>>>,
+    closing: AtomicBool,
 }
 
 impl Common {
@@ -50,8 +56,38 @@ impl Common {
             turns,
             counters,
             partition_counters,
+            timer: Timer::default(),
             random: Mutex::new(random),
+            shells: OnceLock::new(),
+            closing: AtomicBool::new(false),
         }
+    }
+
+    /// Called once, when the partitions are there.
+    pub(crate) fn connect(&self, shells: &[Arc<Shell>]) {
+        let connected = self.shells.set(shells.iter().map(Arc::downgrade).collect());
+        assert!(connected.is_ok(), "connected once");
+    }
+
+    /// A partition; None once the store is gone.
+    pub(crate) fn shell(&self, index: usize) -> Option<Arc<Shell>> {
+        self.shells.get()?.get(index)?.upgrade()
+    }
+
+    /// Starts an operation that needs no answer in a partition's turn.
+    pub(crate) fn spawn(&self, index: usize, operation: impl Future<Output = ()> + Send + 'static) {
+        let turn = self.turns[index].clone();
+        let (runnable, task) = async_task::spawn(operation, move |runnable| turn.post(runnable));
+        runnable.schedule();
+        task.detach();
+    }
+
+    pub(crate) fn begin_closing(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
     }
 
     pub(crate) fn partition_count(&self) -> usize {
@@ -75,7 +111,7 @@ impl Common {
         let queue = Queue::Worker(partition.index());
         Turn::errand(Errand {
             here: Box::new(move |may_wait| {
-                let done = Box::new(move |result| drop(sender.send(result)));
+                let done: Done<_> = Box::new(move |result| drop(sender.send(result)));
                 if may_wait {
                     let mut buffer = vec![0; length];
                     let result = file.read_at(offset, &mut buffer).map(|count| {
@@ -98,7 +134,7 @@ impl Common {
         let queue = Queue::Worker(partition.index());
         Turn::errand(Errand {
             here: Box::new(move |may_wait| {
-                let done = Box::new(move |result| drop(sender.send(result)));
+                let done: Done<_> = Box::new(move |result| drop(sender.send(result)));
                 if may_wait {
                     done(file.sync_data());
                 } else {
@@ -166,9 +202,4 @@ impl Random {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     }
-}
-
-/// Whether somebody plays the holder of the turns step by step.
-pub(crate) fn is_simulated(policy: Policy) -> bool {
-    policy == Policy::Manual
 }

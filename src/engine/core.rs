@@ -75,6 +75,8 @@ pub(crate) struct Spares {
 #[derive(Default)]
 pub(crate) struct CompactionState {
     pub(crate) running: bool,
+    /// Replaced segments whose files could not be removed yet.
+    pub(crate) leftovers: Vec<SegmentId>,
 }
 
 /// What [`Core::make_room`] found.
@@ -217,6 +219,12 @@ impl Core {
             Some(error) if !self.spares.creating => Room::Refused(error),
             _ => Room::Wait,
         }
+    }
+
+    /// Goes on to the spare segment, if there is one; returns the one that is full now.
+    pub(crate) fn rotate_if_possible(&mut self) -> Option<SegmentId> {
+        let spare = self.spares.next.take()?;
+        Some(self.rotate(spare))
     }
 
     /// Whether a spare segment should be made now.

@@ -183,17 +183,6 @@ impl Keydir {
         }
     }
 
-    /// Compaction dropped a garbage tombstone: the key goes, if the tombstone is still the newest.
-    pub(crate) fn drop_tombstone(&mut self, key: &[u8], location: Location) -> bool {
-        match self.map.get(key) {
-            Some(entry) if entry.location() == location && entry.is_tombstone() => {
-                self.forget(key);
-                true
-            }
-            _ => false,
-        }
-    }
-
     /// A dead put of the key is gone from the disk for good. Returns the tombstone that has nothing left to bury, if it is
     /// the newest record: the key has then left the keydir.
     pub(crate) fn buried_one_less(&mut self, key: &[u8]) -> Option<Location> {

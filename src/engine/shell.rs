@@ -4,6 +4,7 @@
 use super::batch::Batch;
 use super::common::Common;
 use super::core::{Core, Room, Ticket};
+use super::disk::{Queue, Request};
 use super::error::WriteError;
 use super::log::Part;
 use super::segment::Recipe;
@@ -73,7 +74,7 @@ impl Shell {
         }
     }
 
-    async fn wait_for_spare(&self) {
+    pub(crate) async fn wait_for_spare(&self) {
         let mut registered = false;
         std::future::poll_fn(|context| {
             self.with(|core| {
@@ -155,6 +156,15 @@ impl Shell {
             core.append_part(&batch, Some(part))
         });
         self.settle(ticket).await
+    }
+
+    /// The turn's holder has done enough for others: the worker goes on. The turn stays held meanwhile.
+    pub(crate) fn pass_on(&self, turn: Arc<Turn>) {
+        let job = Request::Job(Box::new(move || {
+            turn.hold();
+            Turn::walk();
+        }));
+        self.common.disk.submit(Queue::Worker(self.id.index()), job);
     }
 
     /// A sync of what this partition has handed over.

@@ -97,6 +97,7 @@ pub(crate) struct PartitionCounters {
     pub(crate) compaction_bytes_copied: Counter,
     pub(crate) segments_removed: Counter,
     pub(crate) cleanup_failures: Counter,
+    pub(crate) reserve_bytes: Counter,
     pub(crate) segments: Mutex<BTreeMap<SegmentId, Arc<SegmentCounters>>>,
     pub(crate) errors: Mutex<std::collections::VecDeque<IntegrityError>>,
 }

@@ -1,54 +1,19 @@
-//! A whole store: its partitions, the one order over them, opening and closing.
+//! A whole store as the engine's user sees it: its partitions, commits over several of them, syncing, statistics, closing.
 
 use super::batch::Batch;
 use super::clock::Clock;
-use super::config::{Config, World};
-use super::core::Core;
+use super::common::{Common, route};
+use super::config::{Config, Durability, World};
+use super::disk::Space;
 use super::error::{OpenError, WriteError};
-use super::limits::SLOTS;
+use super::fetch::join_all;
+use super::log::Part;
+use super::open::{Recovered, open};
 use super::partition::Partition;
-use super::turn::Turn;
+use super::shell::Shell;
+use super::stats::{IntegrityError, PartitionStats, SegmentStats, StoreStats};
 use super::types::{Number, PartitionId, Slot};
 use std::sync::Arc;
-
-/// What a partition holds right after recovery, shown once to whoever builds the state `S` beside it.
-pub struct Recovered<'a> {
-    partition: PartitionId,
-    _life: std::marker::PhantomData<&'a ()>,
-}
-
-/// A key as recovery found it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecoveredKey {
-    /// The key.
-    pub key: Vec<u8>,
-    /// The number of the commit that changed it last.
-    pub number: Number,
-    /// Whether that commit removed it (only removals whose tombstone still has something to bury are listed).
-    pub removed: bool,
-}
-
-impl Recovered<'_> {
-    /// Which partition it is.
-    pub fn partition(&self) -> PartitionId {
-        self.partition
-    }
-    /// Keys changed or removed by commits with a number greater than `after`, in key order.
-    pub fn changed_after(&self, after: Number) -> Vec<RecoveredKey> {
-        let _ = after;
-        Vec::new()
-    }
-    /// The value (or the tombstone's note) that a key has now.
-    pub fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, OpenError> {
-        let _ = key;
-        Ok(None)
-    }
-    /// The live keys that start with a prefix, in order.
-    pub fn list(&self, prefix: &[u8]) -> Vec<Vec<u8>> {
-        let _ = prefix;
-        Vec::new()
-    }
-}
 
 /// An open store whose user keeps a state `S` in each partition. A handle; clones share it.
 pub struct Store<S: Send + 'static> {
@@ -57,7 +22,7 @@ pub struct Store<S: Send + 'static> {
 
 struct Shared<S: Send + 'static> {
     partitions: Vec<Partition<S>>,
-    world: World,
+    common: Arc<Common>,
     options: Vec<(String, String)>,
 }
 
@@ -69,21 +34,22 @@ impl<S: Send + 'static> Clone for Store<S> {
 
 impl<S: Send + 'static> Store<S> {
     /// Opens (recovers) or makes a store. `state` is called once for each partition, in order, with what is there. Waits for the disk.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; nothing is served then, and what was there is still there.
     pub fn open(
         world: World,
         config: Config,
         mut state: impl FnMut(&Recovered<'_>) -> Result<S, OpenError>,
     ) -> Result<Self, OpenError> {
-        let count = config.partitions.unwrap_or(2);
-        let mut partitions = Vec::new();
-        for index in 0..count {
-            let id = PartitionId(index);
-            let turn = Turn::new(world.policy);
-            turn.connect(Box::new(|| {}), Box::new(|turn| turn.hold()));
-            let state = state(&Recovered { partition: id, _life: std::marker::PhantomData })?;
-            partitions.push(Partition::new(id, turn, Core { values: Default::default() }, state));
-        }
-        Ok(Store { shared: Arc::new(Shared { partitions, world, options: config.options }) })
+        let mut states = Vec::new();
+        let opened = open(&world, config, |recovered| {
+            states.push(state(recovered)?);
+            Ok(())
+        })?;
+        let partitions =
+            opened.shells.into_iter().zip(states).map(|(shell, state)| Partition::new(shell, state)).collect();
+        Ok(Store { shared: Arc::new(Shared { partitions, common: opened.common, options: opened.options }) })
     }
 
     /// How many partitions it has.
@@ -103,8 +69,7 @@ impl<S: Send + 'static> Store<S> {
 
     /// Which partition a slot belongs to.
     pub fn route(&self, slot: Slot) -> PartitionId {
-        debug_assert!(slot.0 < SLOTS);
-        PartitionId(slot.0 % self.partition_count())
+        route(slot, self.shared.partitions.len())
     }
 
     /// An option that was given when the store was made.
@@ -112,49 +77,233 @@ impl<S: Send + 'static> Store<S> {
         self.shared.options.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
+    /// What the store was opened with.
+    pub fn config(&self) -> &Config {
+        &self.shared.common.config
+    }
+
     /// The store's time.
     pub fn clock(&self) -> &Arc<dyn Clock> {
-        &self.shared.world.clock
+        &self.shared.common.clock
+    }
+
+    /// The space below the store.
+    ///
+    /// # Errors
+    /// If the disk can't tell.
+    pub fn space(&self) -> std::io::Result<Space> {
+        self.shared.common.disk.space()
     }
 
     /// One commit over several partitions: after any crash all of its parts are there or none. The caller has locked what it touches
     /// and checked everything; between the call and its answer nobody else may change or answer from those keys. Returns when it may be
     /// acknowledged. An error means that no part of it counts (after `ReadOnly` the next opening decides). May be called from inside
     /// any partition's operation. Parts of the same partition must have been joined.
+    ///
+    /// # Errors
+    /// `Full`, `Size` and `ReadOnly` before anything was changed; `ReadOnly` and `Gone` also later.
     pub async fn commit(&self, parts: Vec<(PartitionId, Batch)>) -> Result<(), WriteError> {
-        for (id, batch) in parts {
-            let partition = self.partition(id).clone();
-            self.partition(id)
-                .call(async move { partition.commit(batch).await })
-                .await
-                .ok_or(WriteError::Gone)??;
+        for (_, batch) in &parts {
+            batch.validate()?;
+        }
+        let common = &self.shared.common;
+        match parts.len() {
+            0 => return Ok(()),
+            1 => {
+                let (id, batch) = parts.into_iter().next().expect("there is one");
+                let partition = self.partition(id).clone();
+                return self
+                    .partition(id)
+                    .call(async move { partition.commit(batch).await })
+                    .await
+                    .ok_or(WriteError::Gone)?;
+            }
+            _ => {}
+        }
+        self.reserve(&parts).await?;
+        let spanning = common.order.start_spanning().await;
+        let part = Part { commit: spanning.id, parts: parts.len() as u16 };
+        let commits: Vec<_> = parts
+            .into_iter()
+            .map(|(id, batch)| {
+                let shell = self.partition(id).shell.clone();
+                self.partition(id).call(async move { shell.commit_part(batch, part).await })
+            })
+            .collect();
+        for result in join_all(commits.into_iter()).await {
+            result.unwrap_or(Err(WriteError::Gone))?;
+        }
+        spanning.finish();
+        match common.config.durability {
+            Durability::Always => self.sync().await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Log space for all parts, or none.
+    async fn reserve(&self, parts: &[(PartitionId, Batch)]) -> Result<(), WriteError> {
+        for (index, (id, batch)) in parts.iter().enumerate() {
+            let shell = self.partition(*id).shell.clone();
+            let (bytes, freeing) = (batch.records_bytes(), batch.frees_space());
+            let reserved = self
+                .partition(*id)
+                .call(async move {
+                    shell.room(bytes, freeing).await?;
+                    shell.with(|core| core.reserve(bytes));
+                    Ok(())
+                })
+                .await;
+            if let Err(error) = reserved.unwrap_or(Err(WriteError::Gone)) {
+                for (id, batch) in &parts[..index] {
+                    let (shell, bytes) = (self.partition(*id).shell.clone(), batch.records_bytes());
+                    self.partition(*id).call(async move { shell.with(|core| core.release(bytes)) }).await;
+                }
+                return Err(error);
+            }
         }
         Ok(())
     }
 
     /// Returns when everything acknowledged before the call is durable. Callers share rounds.
+    ///
+    /// # Errors
+    /// `ReadOnly` if it can't be made durable: the store then takes no changes until it is reopened.
     pub async fn sync(&self) -> Result<(), WriteError> {
-        Ok(())
+        self.shared.common.sync().await
     }
 
     /// The greatest number such that it and all smaller ones have been handed to the kernel.
     pub fn settled_number(&self) -> Number {
-        Number(0)
+        self.shared.common.order.settled()
     }
 
     /// Compaction spares segments that hold a number greater than this (so that `Recovered::changed_after` this number
     /// is complete). Unless told, it spares none.
     pub fn retain_after(&self, number: Number) {
-        let _ = number;
+        self.shared.common.order.set_retain_after(number);
+    }
+
+    /// Compacts one partition, or all, now; returns how many bytes the files shrank by. Segments with hardly any dead bytes are left alone.
+    ///
+    /// # Errors
+    /// `Full` if there is no room for the active segment's successor; `ReadOnly`.
+    pub async fn compact(&self, partition: Option<PartitionId>) -> Result<u64, WriteError> {
+        let mut reclaimed_bytes = 0;
+        for one in &self.shared.partitions {
+            if partition.is_none_or(|id| id == one.id()) {
+                let shell: Arc<Shell> = one.shell.clone();
+                let compacted = one.call(async move { shell.compact_by_hand().await }).await;
+                reclaimed_bytes += compacted.unwrap_or(Err(WriteError::Gone))?;
+            }
+        }
+        Ok(reclaimed_bytes)
     }
 
     /// Why the store takes no changes, if so.
     pub fn read_only_reason(&self) -> Option<String> {
-        None
+        self.shared.common.order.latch_reason()
     }
 
-    /// Syncs, writes hints, lets go of everything. No operation may be under way. Waits for the disk.
+    /// The last integrity errors, oldest first.
+    pub fn integrity_errors(&self) -> Vec<IntegrityError> {
+        let mut errors: Vec<IntegrityError> = Vec::new();
+        for counters in &self.shared.common.partition_counters {
+            errors.extend(counters.errors.lock().iter().cloned());
+        }
+        errors.sort_by_key(|error| error.noticed_ns);
+        errors
+    }
+
+    /// All numbers, without entering any partition's turn.
+    pub fn stats(&self) -> StoreStats {
+        let common = &self.shared.common;
+        let partitions: Vec<PartitionStats> = (0..common.partition_count()).map(|i| partition_stats(common, i)).collect();
+        let mut stats = StoreStats {
+            syncs: common.counters.syncs.get(),
+            sync_rounds: common.counters.sync_rounds.get(),
+            sync_p50_us: common.counters.sync_latency.percentile_us(0.5),
+            sync_p99_us: common.counters.sync_latency.percentile_us(0.99),
+            torn_tail_bytes: common.counters.torn_tail_bytes.get(),
+            recovery_ns: common.counters.recovery_ns.get(),
+            recovery_keys: common.counters.recovery_keys.get(),
+            last_number: common.order.newest().0,
+            settled: common.order.settled().0,
+            stable: common.order.stable().0,
+            ..StoreStats::default()
+        };
+        for (row, counters) in partitions.iter().zip(&common.partition_counters) {
+            stats.keys += row.keys;
+            stats.keydir_bytes += row.keydir_bytes;
+            stats.live_bytes += row.live_bytes;
+            stats.dead_bytes += row.dead_bytes;
+            stats.file_bytes += row.file_bytes;
+            stats.puts += counters.puts.get();
+            stats.gets += counters.gets.get();
+            stats.misses += counters.misses.get();
+            stats.deletes += counters.deletes.get();
+            stats.bytes_written += counters.bytes_written.get();
+            stats.user_bytes_written += counters.user_bytes_written.get();
+            stats.bytes_read += counters.bytes_read.get();
+            stats.compactions += counters.compactions.get();
+            stats.compaction_failures += counters.compaction_failures.get();
+            stats.compaction_bytes_reclaimed += counters.compaction_bytes_reclaimed.get();
+            stats.compaction_bytes_copied += counters.compaction_bytes_copied.get();
+            stats.segments_removed += counters.segments_removed.get();
+            stats.cleanup_failures += counters.cleanup_failures.get();
+            stats.rotations += counters.rotations.get();
+            stats.crc_errors += counters.crc_errors.get();
+            stats.reserve_bytes += counters.reserve_bytes.get();
+        }
+        stats.partitions = partitions;
+        stats
+    }
+
+    /// A row for each segment.
+    pub fn segment_stats(&self) -> Vec<SegmentStats> {
+        let mut rows = Vec::new();
+        for (index, counters) in self.shared.common.partition_counters.iter().enumerate() {
+            rows.extend(counters.segments.lock().iter().map(|(id, segment)| SegmentStats {
+                partition: index as u16,
+                segment: id.0,
+                state: segment.state(),
+                live_records: segment.live_records.get(),
+                live_bytes: segment.live_bytes.get(),
+                dead_bytes: segment.dead_bytes.get(),
+                file_bytes: segment.file_bytes.get(),
+            }));
+        }
+        rows
+    }
+
+    /// Syncs, writes the last watermark and the hints, lets go of everything. No operation may be under way. Waits for the disk.
+    ///
+    /// # Errors
+    /// If not everything could be made durable; the store is closed all the same.
     pub fn close(&self) -> Result<(), WriteError> {
-        Ok(())
+        let common = &self.shared.common;
+        common.begin_closing();
+        let synced = super::close::close(common, self.shared.partitions.iter().map(|p| &p.shell));
+        common.disk.shut_down();
+        synced
+    }
+}
+
+fn partition_stats(common: &Common, index: usize) -> PartitionStats {
+    let counters = &common.partition_counters[index];
+    let turn = &common.turns[index];
+    let segments = counters.segments.lock();
+    PartitionStats {
+        partition: index as u16,
+        keys: counters.keys.get(),
+        keydir_bytes: counters.keydir_bytes.get(),
+        queue_depth: turn.mail_count() as u64,
+        operations: counters.operations.get(),
+        live_bytes: segments.values().map(|segment| segment.live_bytes.get()).sum(),
+        dead_bytes: segments.values().map(|segment| segment.dead_bytes.get()).sum(),
+        file_bytes: segments.values().map(|segment| segment.file_bytes.get()).sum(),
+        segments: segments.len() as u64,
+        unsynced_bytes: counters.unsynced_bytes.get(),
+        passed_on: turn.passed_on_count(),
+        panics: turn.panic_count(),
     }
 }

@@ -182,6 +182,11 @@ impl Turn {
         result
     }
 
+    /// Who runs the mail.
+    pub(crate) fn policy(&self) -> Policy {
+        self.policy
+    }
+
     /// Mail that waits now.
     pub(crate) fn mail_count(&self) -> usize {
         self.gate.mail_count()

@@ -16,8 +16,11 @@ use std::sync::Arc;
 
 #[cfg(test)]
 mod contract;
+mod none;
 pub mod sim;
 pub mod uring;
+
+pub(crate) use none::NoFile;
 
 /// An open file. Handles are shared; the last one to go closes the file. A removed file stays readable through its handle.
 pub trait DiskFile: Send + Sync {
@@ -92,6 +95,15 @@ pub enum Queue {
     Background,
 }
 
+/// Who has a store's lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lock {
+    /// We.
+    Ours,
+    /// Another process; its id, if it could be read.
+    Theirs(Option<u32>),
+}
+
 /// A store's directory, and the queues that work on it.
 pub trait Disk: Send + Sync {
     /// Makes a directory; fine if it is there already.
@@ -108,6 +120,9 @@ pub trait Disk: Send + Sync {
     fn remove(&self, path: &str) -> io::Result<()>;
     /// Makes the directory's names durable.
     fn sync_dir(&self, path: &str) -> io::Result<()>;
+    /// Takes the store's lock (an exclusive one on the file `LOCK`, which then holds our process id as text; shared and without
+    /// writing, if the disk was opened for reading only). It is let go when the disk is shut down.
+    fn lock(&self) -> io::Result<Lock>;
     /// The space below.
     fn space(&self) -> io::Result<Space>;
     /// Passes a request on; returns at once.

@@ -1,0 +1,102 @@
+//! A clean close: everything synced, a last watermark, the hints of the active segments. What is left undone here costs the
+//! next opening time, never data.
+
+use super::common::Common;
+use super::disk::Disk;
+use super::error::WriteError;
+use super::format::Damage;
+use super::recovery::load::{remove_segment, scan_file};
+use super::seal::{read_header, write_hint};
+use super::shell::Shell;
+use super::turn::Policy;
+use super::types::Number;
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc;
+
+/// Closes what is open. Waits for the disk. In a simulated world the simulator must have run everything before.
+pub(crate) fn close<'a>(
+    common: &Arc<Common>,
+    shells: impl Iterator<Item = &'a Arc<Shell>> + Clone,
+) -> Result<(), WriteError> {
+    if common.config.read_only {
+        return Ok(());
+    }
+    sync_everything(common, shells.clone())?;
+    let stable = common.order.stable();
+    for shell in shells {
+        // The data is safe; a failure here is one of tidiness.
+        if let Err(error) = tidy(&*common.disk, shell, stable) {
+            tracing::warn!("partition {}: closing left work for the next opening: {error}", shell.id);
+        }
+    }
+    Ok(())
+}
+
+fn sync_everything<'a>(
+    common: &Arc<Common>,
+    shells: impl Iterator<Item = &'a Arc<Shell>> + Clone,
+) -> Result<(), WriteError> {
+    if common.turns[0].policy() == Policy::Manual {
+        // One thread plays all roles: nobody else is inside, so the steps can be taken by hand.
+        common.order.check()?;
+        for shell in shells.clone() {
+            shell.with_quiet(|core| core.leave());
+        }
+        for shell in shells {
+            for file in shell.with_quiet(|core| core.begin_sync()) {
+                if let Err(error) = file.sync_data() {
+                    common.order.latch(&format!("syncing failed: {error}"));
+                    return common.order.check();
+                }
+            }
+            shell.with_quiet(|core| core.end_sync());
+        }
+        common.order.advance_stable(common.order.newest());
+        return Ok(());
+    }
+    block_on_sync(common)?;
+    if let Some(first) = shells.clone().next() {
+        let inside = first.clone();
+        let (sender, receiver) = mpsc::channel();
+        first
+            .submit(async move {
+                inside.write_watermark();
+                let _ = sender.send(());
+            })
+            .detach();
+        let _ = receiver.recv();
+    }
+    block_on_sync(common)
+}
+
+fn block_on_sync(common: &Arc<Common>) -> Result<(), WriteError> {
+    let (sender, receiver) = mpsc::channel();
+    let syncing = common.clone();
+    common.spawn(0, async move { drop(sender.send(syncing.sync().await)) });
+    receiver.recv().unwrap_or(Err(WriteError::Gone))
+}
+
+/// Cuts the active segment to its length and writes its hint; removes the segments made ahead.
+fn tidy(disk: &dyn Disk, shell: &Arc<Shell>, stable: Number) -> io::Result<()> {
+    let (id, file, end, spares) = shell.with_quiet(|core| {
+        let spares = [core.spares.next.take(), core.spares.reserve.take()];
+        let spares: Vec<_> = spares.into_iter().flatten().collect();
+        let log = core.log();
+        (log.segment(), log.file().clone(), log.end(), spares)
+    });
+    for spare in spares {
+        remove_segment(disk, shell.id, spare.id)?;
+    }
+    let header = read_header(&file)?;
+    if end == header.encoded_length() as u64 {
+        return remove_segment(disk, shell.id, id);
+    }
+    file.set_length(end)?;
+    file.sync_data()?;
+    let scan = scan_file(&file, &header, end)?;
+    if scan.end != end || !scan.gaps.is_empty() {
+        return Err(io::Error::other(Damage::Length.to_string()));
+    }
+    write_hint(disk, shell.id, id, &header, &scan, false, stable)
+}

@@ -1,0 +1,238 @@
+//! Reading values: from the append buffer, from memory where the kernel has them, else from the disk. Every byte is verified
+//! before it is given out. Knows nothing of how records got where they are.
+//!
+//! A record may move (compaction) between the look at the keydir and the read. The file stays readable through its handle,
+//! so what is read is still right; only if it isn't, the key is looked up once more before damage is reported.
+
+use super::core::{Core, record_bytes};
+use super::disk::FileHandle;
+use super::error::ReadError;
+use super::format::Damage;
+use super::format::record::{self, RECORD_HEADER_BYTES};
+use super::keydir::Location;
+use super::shell::Shell;
+use super::stats::{ERRORS_KEPT, IntegrityError};
+use super::types::{PartitionId, SegmentId};
+
+/// Records that lie no further apart are read together, in bytes.
+const GAP_BYTES_MAX: u64 = 4 * 1024;
+/// The most that is read together, in bytes.
+const RUN_BYTES_MAX: u64 = 2 * 1024 * 1024;
+
+/// Where a record must be read from.
+struct OnDisk {
+    file: FileHandle,
+    salt: u32,
+    location: Location,
+    length: usize,
+}
+
+enum Found {
+    Absent,
+    Value(Vec<u8>),
+    OnDisk(OnDisk),
+}
+
+impl Core {
+    /// The value, if it is in the append buffer; else where it lies.
+    fn find(&self, key: &[u8]) -> Found {
+        let Some(location) = self.keydir.live(key) else { return Found::Absent };
+        let length = record_bytes(key, location) as usize;
+        if location.segment == self.active()
+            && let Some(bytes) = self.log().buffered(u64::from(location.offset), length)
+        {
+            let value = &bytes[RECORD_HEADER_BYTES + key.len()..];
+            return Found::Value(value.to_vec());
+        }
+        let segment = &self.segments[&location.segment];
+        Found::OnDisk(OnDisk { file: segment.file.clone(), salt: segment.salt, location, length })
+    }
+
+    fn is_still_at(&self, key: &[u8], location: Location) -> bool {
+        self.keydir.live(key) == Some(location)
+    }
+
+    /// Notes a record that failed its checksum.
+    pub(crate) fn note_damage(&self, key: &[u8], segment: SegmentId, offset: u64) {
+        self.counters.crc_errors.add(1);
+        let error = IntegrityError {
+            partition: self.partition.0,
+            segment: segment.0,
+            offset,
+            key: key.to_vec(),
+            noticed_ns: self.common.clock.wall_ns(),
+        };
+        tracing::error!(partition = error.partition, segment = error.segment, offset, "a record fails its checksum");
+        let mut errors = self.counters.errors.lock();
+        if errors.len() == ERRORS_KEPT {
+            errors.pop_front();
+        }
+        errors.push_back(error);
+    }
+}
+
+/// The value out of a record's bytes, if they are what they should be.
+fn verified<'a>(bytes: &'a [u8], salt: u32, key: &[u8]) -> Result<&'a [u8], Damage> {
+    let record = record::decode(bytes, salt)?;
+    if record.key == key { Ok(record.value) } else { Err(Damage::Foreign) }
+}
+
+impl Shell {
+    /// See [`Partition::get`](super::partition::Partition::get).
+    pub(crate) async fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
+        let counters = &self.common.partition_counters[self.id.index()];
+        counters.gets.add(1);
+        loop {
+            let on_disk = match self.with(|core| core.find(key)) {
+                Found::Absent => {
+                    counters.misses.add(1);
+                    return Ok(None);
+                }
+                Found::Value(value) => return Ok(Some(value)),
+                Found::OnDisk(on_disk) => on_disk,
+            };
+            let offset = u64::from(on_disk.location.offset);
+            let bytes = self.read_range(&on_disk.file, offset, on_disk.length).await?;
+            match verified(&bytes, on_disk.salt, key) {
+                Ok(_) => {
+                    let mut bytes = bytes;
+                    bytes.drain(..RECORD_HEADER_BYTES + key.len());
+                    return Ok(Some(bytes));
+                }
+                Err(_) => self.give_up_unless_moved(key, &on_disk)?,
+            }
+        }
+    }
+
+    /// An error if the key's newest record is still the one that could not be read right.
+    fn give_up_unless_moved(&self, key: &[u8], on_disk: &OnDisk) -> Result<(), ReadError> {
+        let Location { segment, offset, .. } = on_disk.location;
+        self.with(|core| {
+            if !core.is_still_at(key, on_disk.location) {
+                return Ok(());
+            }
+            core.note_damage(key, segment, u64::from(offset));
+            Err(damaged(self.id, on_disk.location))
+        })
+    }
+
+    /// Bytes of a segment: at once if the kernel has them in memory, else once the disk has brought them.
+    async fn read_range(&self, file: &FileHandle, offset: u64, length: usize) -> Result<Vec<u8>, ReadError> {
+        let mut bytes = vec![0; length];
+        let bytes = match file.try_read_at(offset, &mut bytes) {
+            Some(result) => result.map(|count| {
+                bytes.truncate(count);
+                bytes
+            }),
+            None => self.common.read(self.id, file.clone(), offset, length).await,
+        };
+        let bytes = bytes.map_err(|error| ReadError::Io(error.to_string()))?;
+        self.common.partition_counters[self.id.index()].bytes_read.add(bytes.len() as u64);
+        Ok(bytes)
+    }
+
+    /// See [`Partition::get_many`](super::partition::Partition::get_many).
+    pub(crate) async fn get_many(&self, keys: &[Vec<u8>]) -> Vec<Result<Option<Vec<u8>>, ReadError>> {
+        let mut answers: Vec<Option<Result<Option<Vec<u8>>, ReadError>>> = vec![None; keys.len()];
+        let mut wanted: Vec<(usize, OnDisk)> = Vec::new();
+        self.with(|core| {
+            for (index, key) in keys.iter().enumerate() {
+                match core.find(key) {
+                    Found::Absent => answers[index] = Some(Ok(None)),
+                    Found::Value(value) => answers[index] = Some(Ok(Some(value))),
+                    Found::OnDisk(on_disk) => wanted.push((index, on_disk)),
+                }
+            }
+            core.counters.gets.add((keys.len() - wanted.len()) as u64);
+        });
+        wanted.sort_by_key(|(_, on_disk)| (on_disk.location.segment, on_disk.location.offset));
+        let runs = into_runs(wanted);
+        let reads = runs.iter().map(|run| self.read_range(&run.file, run.offset, run.length));
+        let results = join_all(reads).await;
+        for (run, bytes) in runs.iter().zip(results) {
+            for (index, on_disk) in &run.records {
+                let start = (u64::from(on_disk.location.offset) - run.offset) as usize;
+                let record = match &bytes {
+                    Ok(bytes) => bytes.get(start..start + on_disk.length).unwrap_or(&[]),
+                    Err(_) => &[],
+                };
+                if let Ok(value) = verified(record, on_disk.salt, &keys[*index]) {
+                    answers[*index] = Some(Ok(Some(value.to_vec())));
+                }
+            }
+        }
+        // What moved meanwhile, or is damaged, is read by itself: that tells which.
+        let mut complete = Vec::with_capacity(keys.len());
+        for (key, answer) in keys.iter().zip(answers) {
+            complete.push(match answer {
+                Some(answer) => {
+                    answer
+                }
+                None => self.get(key).await,
+            });
+        }
+        complete
+    }
+}
+
+fn damaged(partition: PartitionId, location: Location) -> ReadError {
+    ReadError::Damaged { partition, segment: location.segment, offset: u64::from(location.offset) }
+}
+
+/// Records that are read together.
+struct Run {
+    file: FileHandle,
+    segment: SegmentId,
+    offset: u64,
+    length: usize,
+    records: Vec<(usize, OnDisk)>,
+}
+
+fn into_runs(sorted: Vec<(usize, OnDisk)>) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for (index, on_disk) in sorted {
+        let start = u64::from(on_disk.location.offset);
+        let end = start + on_disk.length as u64;
+        match runs.last_mut() {
+            Some(run)
+                if run.segment == on_disk.location.segment
+                    && start <= run.offset + run.length as u64 + GAP_BYTES_MAX
+                    && end - run.offset <= RUN_BYTES_MAX =>
+            {
+                run.length = run.length.max((end - run.offset) as usize);
+                run.records.push((index, on_disk));
+            }
+            _ => runs.push(Run {
+                file: on_disk.file.clone(),
+                segment: on_disk.location.segment,
+                offset: start,
+                length: on_disk.length,
+                records: vec![(index, on_disk)],
+            }),
+        }
+    }
+    runs
+}
+
+/// Waits for all of them, each started before any is waited for.
+pub(crate) async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    use std::task::Poll;
+    let mut pending: Vec<_> = futures.map(|future| Some(Box::pin(future))).collect();
+    let mut outputs: Vec<Option<F::Output>> = pending.iter().map(|_| None).collect();
+    std::future::poll_fn(|context| {
+        let mut waits = false;
+        for (slot, output) in pending.iter_mut().zip(&mut outputs) {
+            let Some(future) = slot else { continue };
+            match future.as_mut().poll(context) {
+                Poll::Ready(value) => {
+                    *output = Some(value);
+                    *slot = None;
+                }
+                Poll::Pending => waits = true,
+            }
+        }
+        if waits { Poll::Pending } else { Poll::Ready(()) }
+    })
+    .await;
+    outputs.into_iter().map(|output| output.expect("each was ready")).collect()
+}

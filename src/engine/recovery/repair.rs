@@ -1,0 +1,93 @@
+//! Making a tail agree with what was decided: what lies behind the cut goes, a part that doesn't count becomes a void frame.
+//! Everything that stays is synced when this returns.
+
+use super::decide::{Decision, Verdict};
+use super::failed;
+use super::load::{Content, LoadedSegment, scan_file};
+use crate::engine::common::partition_dir;
+use crate::engine::disk::{Disk, FileHandle};
+use crate::engine::error::OpenError;
+use crate::engine::format::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
+use crate::engine::scan::FoundFrame;
+use crate::engine::segment::{data_path, temporary_path};
+use crate::engine::types::{Epoch, Number, PartitionId};
+
+/// Makes an unsealed segment hold what counts, and nothing else. Returns how many bytes of a torn tail went.
+pub(crate) fn repair(
+    disk: &dyn Disk,
+    partition: PartitionId,
+    segment: &mut LoadedSegment,
+    decision: &Decision,
+    owns: impl Fn(Epoch, Number) -> bool,
+) -> Result<u64, OpenError> {
+    let path = data_path(partition, segment.id);
+    let Content::Scanned(scan) = &segment.content else { return Ok(0) };
+    let verdict = |frame: &FoundFrame| decision.verdict(frame, owns(frame.header.epoch, frame.header.number));
+    let kept = scan.frames.iter().take_while(|f| matches!(verdict(f), Verdict::Counts | Verdict::Void)).count();
+    // What counts lies in one piece at the front: numbers grow along a log, and a gap before one that counts was refused.
+    let stray = scan.frames[kept..].iter().find(|frame| verdict(frame) == Verdict::Counts);
+    if let Some(frame) = stray {
+        return Err(OpenError::Damaged(format!("{path}: number {} lies behind one that doesn't count", frame.header.number)));
+    }
+    let start = segment.header.encoded_length() as u64;
+    let end = match kept {
+        0 => start,
+        kept => scan.frames[kept - 1].offset + u64::from(scan.frames[kept - 1].header.length),
+    };
+    let torn_bytes = (scan.end - end) + scan.tail_bytes;
+    let frames: Vec<(FoundFrame, bool)> =
+        scan.frames[..kept].iter().map(|f| (f.clone(), verdict(f) == Verdict::Void)).collect();
+    let rewritten = frames.iter().any(|(_, void)| *void);
+    if rewritten {
+        segment.file = rewrite(disk, partition, segment, &frames).map_err(failed(format!("rewriting {path}")))?;
+    } else if torn_bytes > 0 {
+        segment.file.set_length(end).map_err(failed(format!("truncating {path}")))?;
+    }
+    // Also where nothing was cut: what a killed process left behind may be with the kernel only.
+    segment.file.sync_data().map_err(failed(format!("syncing {path}")))?;
+    segment.file_bytes = segment.file.length().map_err(failed(path.as_str()))?;
+    if rewritten {
+        let scan = scan_file(&segment.file, &segment.header, segment.file_bytes).map_err(failed(path))?;
+        segment.content = Content::Scanned(scan);
+    } else if let Content::Scanned(scan) = &mut segment.content {
+        scan.frames.truncate(kept);
+        scan.gaps.clear();
+        scan.tail_bytes = 0;
+        scan.end = end;
+    }
+    Ok(torn_bytes)
+}
+
+/// A new file in place of the old one, with void frames in place of the parts that don't count.
+fn rewrite(
+    disk: &dyn Disk,
+    partition: PartitionId,
+    segment: &LoadedSegment,
+    frames: &[(FoundFrame, bool)],
+) -> std::io::Result<FileHandle> {
+    let mut bytes = segment.header.encode();
+    for (frame, void) in frames {
+        if *void {
+            let header = FrameHeader {
+                length: FRAME_HEADER_BYTES as u32,
+                kind: FrameKind::Void,
+                records: 0,
+                commit: 0,
+                parts: 1,
+                ..frame.header
+            };
+            bytes.extend_from_slice(&header.encode(segment.header.salt));
+        } else {
+            let start = bytes.len();
+            bytes.resize(start + frame.header.length as usize, 0);
+            segment.file.read_at(frame.offset, &mut bytes[start..])?;
+        }
+    }
+    let temporary = temporary_path(partition, segment.id, "data");
+    let file = disk.create(&temporary)?;
+    file.write_at(0, &bytes)?;
+    file.sync_data()?;
+    disk.rename(&temporary, &data_path(partition, segment.id))?;
+    disk.sync_dir(&partition_dir(partition))?;
+    Ok(file)
+}
