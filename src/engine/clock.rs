@@ -1,5 +1,9 @@
 //! Time, as the core is given it. The core never reads a clock by itself.
 
+mod real;
+
+pub use self::real::RealClock;
+
 use std::future::Future;
 use std::pin::Pin;
 

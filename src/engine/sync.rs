@@ -4,6 +4,7 @@ use super::common::Common;
 use super::config::Durability;
 use super::fetch::join_all;
 use super::shell::Shell;
+use super::types::Number;
 use std::sync::Arc;
 
 /// How long after a sync a store must have been idle before it writes a watermark.
@@ -51,28 +52,44 @@ impl Common {
     pub(crate) fn note_unsynced(self: &Arc<Self>) {
         let Durability::Interval(interval) = self.config.durability else { return };
         if self.timer.start() {
-            let common = self.clone();
             let interval_ns = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
-            self.spawn(0, async move { common.sync_after(interval_ns).await });
+            // A timer must not keep a store alive that everybody else has let go of.
+            let common = Arc::downgrade(self);
+            let clock = self.clock.clone();
+            self.spawn(0, async move {
+                clock.sleep(interval_ns).await;
+                let Some(newest) = sync_by_timer(common.upgrade()).await else { return };
+                clock.sleep(WATERMARK_DELAY_NS).await;
+                if let Some(common) = common.upgrade() {
+                    common.consider_watermark(newest);
+                }
+            });
         }
     }
 
-    async fn sync_after(self: Arc<Self>, interval_ns: u64) {
-        self.clock.sleep(interval_ns).await;
-        // From here on what comes starts a timer of its own.
-        self.timer.stop();
-        if self.is_closing() || self.sync().await.is_err() {
+    /// If nothing has happened since a sync, a watermark says so.
+    fn consider_watermark(&self, synced: Number) {
+        let idle = self.order.newest() == synced && self.order.stable() == synced;
+        if !idle || self.is_closing() || !self.timer.is_watermark_due(synced) {
             return;
         }
-        let newest = self.order.newest();
-        self.clock.sleep(WATERMARK_DELAY_NS).await;
-        let idle = self.order.newest() == newest && self.order.stable() == newest;
-        if idle && !self.is_closing() && self.timer.is_watermark_due(newest) {
-            let Some(shell) = self.shell(0) else { return };
+        if let Some(shell) = self.shell(0) {
             let inside = shell.clone();
             shell.submit(async move { inside.write_watermark() }).detach();
         }
     }
+}
+
+/// Syncs, because it is time. Returns what is synced; None if the store is closing or failed.
+async fn sync_by_timer(common: Option<Arc<Common>>) -> Option<Number> {
+    let common = common?;
+    // From here on what comes starts a timer of its own.
+    common.timer.stop();
+    if common.is_closing() {
+        return None;
+    }
+    common.sync().await.ok()?;
+    Some(common.order.newest())
 }
 
 impl Shell {
@@ -105,10 +122,10 @@ impl Timer {
     fn stop(&self) {
         self.running.store(false, std::sync::atomic::Ordering::Release);
     }
-    fn is_watermark_due(&self, newest: super::types::Number) -> bool {
+    fn is_watermark_due(&self, newest: Number) -> bool {
         self.watermark.load(std::sync::atomic::Ordering::Acquire) != newest.0
     }
-    fn watermark_written(&self, number: super::types::Number) {
+    fn watermark_written(&self, number: Number) {
         self.watermark.store(number.0, std::sync::atomic::Ordering::Release);
     }
 }

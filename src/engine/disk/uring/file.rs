@@ -1,0 +1,86 @@
+//! One real file.
+
+use crate::engine::disk::DiskFile;
+use std::fs::File;
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+pub(super) struct RealFile {
+    file: File,
+}
+
+/// Whether reads that don't wait have turned out not to be supported by the filesystem below.
+static NO_NOWAIT: AtomicBool = AtomicBool::new(false);
+
+impl RealFile {
+    pub(super) fn new(file: File) -> Self {
+        RealFile { file }
+    }
+}
+
+impl DiskFile for RealFile {
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut count = 0;
+        while count < buffer.len() {
+            match self.file.read_at(&mut buffer[count..], offset + count as u64) {
+                Ok(0) => break,
+                Ok(more) => count += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(count)
+    }
+
+    fn try_read_at(&self, offset: u64, buffer: &mut [u8]) -> Option<io::Result<usize>> {
+        if NO_NOWAIT.load(Ordering::Relaxed) {
+            return None;
+        }
+        let wanted = buffer.len();
+        match super::ring::read_without_waiting(self.file.as_fd(), IoSliceMut::new(buffer), offset) {
+            Ok(count) if count == wanted => Some(Ok(count)),
+            // Less may mean the end of the file, or that the rest isn't in memory.
+            Ok(_) => None,
+            Err(error) => {
+                if error.raw_os_error() == Some(libc::EOPNOTSUPP) {
+                    NO_NOWAIT.store(true, Ordering::Relaxed);
+                }
+                None
+            }
+        }
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn allocate(&self, length: u64) -> io::Result<()> {
+        if length <= self.length()? {
+            return Ok(());
+        }
+        let flags = nix::fcntl::FallocateFlags::empty();
+        match nix::fcntl::fallocate(&self.file, flags, 0, length as i64) {
+            // Some filesystems can't; then running out of space shows later, as a failed write.
+            Err(nix::errno::Errno::EOPNOTSUPP) => self.file.set_len(length),
+            other => other.map_err(io::Error::from),
+        }
+    }
+
+    fn set_length(&self, length: u64) -> io::Result<()> {
+        self.file.set_len(length)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn descriptor(&self) -> Option<RawFd> {
+        Some(self.file.as_raw_fd())
+    }
+}

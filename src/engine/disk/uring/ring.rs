@@ -1,0 +1,216 @@
+//! The ring, and the other calls that the standard library lacks. The only file of the engine with unsafe code.
+//!
+//! Soundness rests on one rule: what the kernel writes to or reads from while an operation is under way is owned by the flight table
+//! until its completion has been seen.
+#![allow(unsafe_code)]
+
+use crate::engine::disk::{Done, FileHandle};
+use io_uring::{IoUring, opcode, squeue, types};
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+const ENTRIES: u32 = 256;
+const BELL: u64 = u64::MAX;
+
+/// An eventfd.
+pub(super) struct Bell {
+    descriptor: OwnedFd,
+}
+
+impl Bell {
+    pub(super) fn new() -> io::Result<Self> {
+        // SAFETY: no pointers; the result is checked before it is used.
+        let descriptor = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+        if descriptor < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: a fresh descriptor that nobody else owns.
+        Ok(Bell { descriptor: unsafe { OwnedFd::from_raw_fd(descriptor) } })
+    }
+
+    pub(super) fn ring(&self) {
+        let one = 1u64.to_ne_bytes();
+        // Can fail only if the counter overflows, and then it rings anyway.
+        let _ = nix::unistd::write(&self.descriptor, &one);
+    }
+
+    pub(super) fn wait(&self) {
+        let mut count = [0; 8];
+        let _ = nix::unistd::read(&self.descriptor, &mut count);
+    }
+}
+
+/// Reads if the kernel has all of it in memory; EAGAIN (or less than wanted) if not.
+pub(super) fn read_without_waiting(
+    file: BorrowedFd<'_>,
+    mut buffer: IoSliceMut<'_>,
+    offset: u64,
+) -> io::Result<usize> {
+    let vector = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: one vector, which describes a buffer that is borrowed mutably for the length of the call.
+    let count = unsafe { libc::preadv2(file.as_raw_fd(), &vector, 1, offset as i64, libc::RWF_NOWAIT) };
+    if count < 0 { Err(io::Error::last_os_error()) } else { Ok(count as usize) }
+}
+
+/// An operation under way, with what it needs to stay alive.
+enum Flight {
+    Read { file: FileHandle, offset: u64, buffer: Vec<u8>, filled: usize, done: Done<Vec<u8>> },
+    Sync { file: FileHandle, done: Done<()> },
+}
+
+/// A ring of one thread.
+pub(super) struct Ring {
+    ring: IoUring,
+    flights: Vec<Option<Flight>>,
+    free: Vec<usize>,
+    /// Where the armed read of the bell puts its count.
+    bell_count: Box<[u8; 8]>,
+    bell_armed: bool,
+    finished: Vec<(u64, i32)>,
+}
+
+impl Ring {
+    pub(super) fn new() -> io::Result<Self> {
+        let tuned = IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(ENTRIES);
+        let ring = match tuned {
+            // Older kernels don't know these flags.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => IoUring::new(ENTRIES)?,
+            other => other?,
+        };
+        Ok(Ring {
+            ring,
+            flights: Vec::new(),
+            free: Vec::new(),
+            bell_count: Box::new([0; 8]),
+            bell_armed: false,
+            finished: Vec::new(),
+        })
+    }
+
+    /// Whether nothing is under way (the bell's read aside).
+    pub(super) fn is_idle(&self) -> bool {
+        self.free.len() == self.flights.len()
+    }
+
+    /// Sees to it that the bell wakes the ring.
+    pub(super) fn arm(&mut self, bell: &Bell) {
+        if self.bell_armed {
+            return;
+        }
+        let descriptor = types::Fd(bell.descriptor.as_raw_fd());
+        let entry = opcode::Read::new(descriptor, self.bell_count.as_mut_ptr(), 8).build().user_data(BELL);
+        self.push(entry);
+        self.bell_armed = true;
+    }
+
+    pub(super) fn read(&mut self, file: FileHandle, offset: u64, length: usize, done: Done<Vec<u8>>) {
+        if file.descriptor().is_none() || length == 0 {
+            return done(Err(io::Error::from(io::ErrorKind::InvalidInput)));
+        }
+        self.start(Flight::Read { file, offset, buffer: vec![0; length], filled: 0, done });
+    }
+
+    pub(super) fn sync(&mut self, file: FileHandle, done: Done<()>) {
+        if file.descriptor().is_none() {
+            return done(Err(io::Error::from(io::ErrorKind::InvalidInput)));
+        }
+        self.start(Flight::Sync { file, done });
+    }
+
+    fn start(&mut self, mut flight: Flight) {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.flights.push(None);
+            self.flights.len() - 1
+        });
+        let entry = match &mut flight {
+            Flight::Read { file, offset, buffer, filled, .. } => {
+                let rest = &mut buffer[*filled..];
+                let descriptor = types::Fd(file.descriptor().unwrap_or(-1));
+                let length = u32::try_from(rest.len()).unwrap_or(u32::MAX);
+                opcode::Read::new(descriptor, rest.as_mut_ptr(), length).offset(*offset + *filled as u64).build()
+            }
+            Flight::Sync { file, .. } => {
+                let descriptor = types::Fd(file.descriptor().unwrap_or(-1));
+                opcode::Fsync::new(descriptor).flags(types::FsyncFlags::DATASYNC).build()
+            }
+        };
+        // The buffer's heap block stays where it is when the flight moves into the table.
+        self.flights[slot] = Some(flight);
+        self.push(entry.user_data(slot as u64));
+    }
+
+    fn push(&mut self, entry: squeue::Entry) {
+        // SAFETY: the entry's buffer is the bell's count, which lives as long as the ring, or belongs to a flight that stays in
+        // the table until its completion; so does the file that its descriptor stands for.
+        while unsafe { self.ring.submission().push(&entry) }.is_err() {
+            if let Err(error) = self.ring.submit() {
+                tracing::error!("the ring takes nothing: {error}");
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    /// Tells the kernel what is new; waits for a completion if told to.
+    pub(super) fn enter(&mut self, wait: bool) -> io::Result<()> {
+        match self.ring.submit_and_wait(usize::from(wait)) {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)) => Ok(()),
+            other => other.map(|_| ()),
+        }
+    }
+
+    /// Looks at what has completed, and has each end run by `run`.
+    pub(super) fn complete(&mut self, run: impl Fn(Box<dyn FnOnce()>)) {
+        let mut finished = std::mem::take(&mut self.finished);
+        finished.extend(self.ring.completion().map(|completion| (completion.user_data(), completion.result())));
+        for (user_data, result) in finished.drain(..) {
+            if user_data == BELL {
+                self.bell_armed = false;
+                continue;
+            }
+            let slot = user_data as usize;
+            let Some(flight) = self.flights.get_mut(slot).and_then(Option::take) else { continue };
+            self.free.push(slot);
+            match flight {
+                Flight::Sync { done, .. } => {
+                    let result = outcome(result).map(|_| ());
+                    run(Box::new(move || done(result)));
+                }
+                Flight::Read { file, offset, buffer, filled, done } => {
+                    self.read_ended(outcome(result), Flight::Read { file, offset, buffer, filled, done }, &run);
+                }
+            }
+        }
+        self.finished = finished;
+    }
+
+    /// A read may bring less than was asked for: it goes on until the buffer is full or the file ends.
+    fn read_ended(&mut self, result: io::Result<usize>, flight: Flight, run: &impl Fn(Box<dyn FnOnce()>)) {
+        let Flight::Read { file, offset, mut buffer, filled, done } = flight else { return };
+        match result {
+            Ok(0) => {
+                buffer.truncate(filled);
+                run(Box::new(move || done(Ok(buffer))));
+            }
+            Ok(count) if filled + count >= buffer.len() => run(Box::new(move || done(Ok(buffer)))),
+            Ok(count) => self.start(Flight::Read { file, offset, buffer, filled: filled + count, done }),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN)) => {
+                self.start(Flight::Read { file, offset, buffer, filled, done });
+            }
+            Err(error) => run(Box::new(move || done(Err(error)))),
+        }
+    }
+}
+
+fn outcome(result: i32) -> io::Result<usize> {
+    if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(result as usize) }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        // Only the bell's read can be under way: the worker ends when nothing else is. It writes to `bell_count`, which must
+        // therefore outlive the ring; closing the ring cancels it, but not at once. Eight bytes are a small price for that.
+        if self.bell_armed {
+            std::mem::forget(std::mem::replace(&mut self.bell_count, Box::new([0; 8])));
+        }
+    }
+}
