@@ -132,6 +132,12 @@ impl Core {
         self.keydir.live(key).map(|location| location.value_length as usize)
     }
 
+    /// Changes whenever the key's value does (and sometimes when it doesn't); None if it has none.
+    pub fn stamp(&self, key: &[u8]) -> Option<u64> {
+        let location = self.keydir.live(key)?;
+        Some(u64::from(location.segment.0) << 32 | u64::from(location.offset))
+    }
+
     /// The keys that start with `prefix` and are greater than `after` (if given), in order, at most `count_max`.
     pub fn list(&self, prefix: &[u8], after: Option<&[u8]>, count_max: usize) -> Vec<Vec<u8>> {
         self.keydir.list(prefix, after).take(count_max).map(|(key, _)| key.to_vec()).collect()

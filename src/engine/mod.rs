@@ -37,5 +37,5 @@ pub use self::error::{OpenError, ReadError, WriteError};
 pub use self::open::{Recovered, RecoveredKey};
 pub use self::partition::Partition;
 pub use self::store::Store;
-pub use self::turn::Policy;
+pub use self::turn::{Blockers, Policy};
 pub use self::types::{Number, PartitionId, Slot};

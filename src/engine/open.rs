@@ -65,6 +65,12 @@ impl Recovered<'_> {
             .collect()
     }
 
+    /// The number of the commit that changed the key last; None if the key isn't known.
+    pub fn number(&self, key: &[u8]) -> Option<Number> {
+        let position = self.entries.binary_search_by(|entry| entry.key.as_slice().cmp(key)).ok()?;
+        Some(self.entries[position].number)
+    }
+
     /// The value that a key has, or the note of its tombstone. Waits for the disk.
     ///
     /// # Errors
@@ -89,14 +95,9 @@ impl Recovered<'_> {
         }
     }
 
-    /// How many live keys start with a prefix.
-    pub fn count(&self, prefix: &[u8]) -> usize {
-        self.live(prefix).count()
-    }
-
     /// The live keys that start with a prefix, in order.
-    pub fn list(&self, prefix: &[u8]) -> Vec<Vec<u8>> {
-        self.live(prefix).map(|entry| entry.key.as_slice().to_vec()).collect()
+    pub fn live_keys<'a>(&'a self, prefix: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        self.live(prefix).map(|entry| entry.key.as_slice())
     }
 
     fn live<'a>(&'a self, prefix: &'a [u8]) -> impl Iterator<Item = &'a IndexEntry> {
@@ -115,11 +116,11 @@ pub(crate) struct Opened {
     pub(crate) options: Vec<(String, String)>,
 }
 
-/// Opens or makes a store; `look` is shown each partition, in order, before anything is served.
+/// Opens or makes a store; `look` is shown all partitions before anything is served.
 pub(crate) fn open(
     world: &World,
     config: Config,
-    mut look: impl FnMut(&Recovered<'_>) -> Result<(), OpenError>,
+    look: impl FnOnce(&[Recovered<'_>]) -> Result<(), OpenError>,
 ) -> Result<Opened, OpenError> {
     check_config(&config)?;
     let started_ns = world.clock.monotonic_ns();
@@ -149,10 +150,17 @@ pub(crate) fn open(
         let index = index::build(&partition.segments, &decision, owns)?;
         Ok((partition, index))
     })?;
-    for (partition, index) in &indexed {
-        look(&Recovered { partition: partition.partition, entries: &index.entries, segments: &partition.segments })?;
-        counters.recovery_keys.add(index.entries.len() as u64);
-    }
+    let recovered: Vec<Recovered<'_>> = indexed
+        .iter()
+        .map(|(partition, index)| Recovered {
+            partition: partition.partition,
+            entries: &index.entries,
+            segments: &partition.segments,
+        })
+        .collect();
+    look(&recovered)?;
+    counters.recovery_keys.add(recovered.iter().map(|recovered| recovered.entries.len() as u64).sum());
+    drop(recovered);
 
     let last: Vec<Number> = indexed.iter().map(|(partition, _)| last_number(partition)).collect();
     let epoch = manifest.epochs.last().map_or(Epoch(0), |life| life.0);

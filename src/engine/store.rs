@@ -40,13 +40,27 @@ impl<S: Send + 'static> Store<S> {
     pub fn open(
         world: World,
         config: Config,
-        mut state: impl FnMut(&Recovered<'_>) -> Result<S, OpenError>,
+        state: impl FnMut(&Recovered<'_>) -> Result<S, OpenError>,
     ) -> Result<Self, OpenError> {
-        let mut states = Vec::new();
+        Self::open_together(world, config, |partitions| partitions.iter().map(state).collect())
+    }
+
+    /// The same, for states that depend on several partitions: `states` sees all of them at once, and gives one state for each.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_together(
+        world: World,
+        config: Config,
+        states: impl FnOnce(&[Recovered<'_>]) -> Result<Vec<S>, OpenError>,
+    ) -> Result<Self, OpenError> {
+        let mut made = Vec::new();
         let opened = open(&world, config, |recovered| {
-            states.push(state(recovered)?);
+            made = states(recovered)?;
             Ok(())
         })?;
+        assert_eq!(made.len(), opened.shells.len(), "one state for each partition");
+        let states = made;
         let partitions =
             opened.shells.into_iter().zip(states).map(|(shell, state)| Partition::new(shell, state)).collect();
         Ok(Store { shared: Arc::new(Shared { partitions, common: opened.common, options: opened.options }) })
@@ -80,6 +94,11 @@ impl<S: Send + 'static> Store<S> {
     /// What the store was opened with.
     pub fn config(&self) -> &Config {
         &self.shared.common.config
+    }
+
+    /// Whether a simulator runs its mail.
+    pub fn is_simulated(&self) -> bool {
+        self.shared.common.turns[0].policy() == super::turn::Policy::Manual
     }
 
     /// The store's time.

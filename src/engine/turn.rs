@@ -17,12 +17,12 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 thread_local! {
     // The address of the turn that this thread is in, 0 if in none.
     static INSIDE: Cell<usize> = const { Cell::new(0) };
-    static MAY_BLOCK: Cell<bool> = const { Cell::new(false) };
+    static MAY_BLOCK: RefCell<Option<Arc<Blockers>>> = const { RefCell::new(None) };
     static VISITS: RefCell<VecDeque<Arc<Turn>>> = const { RefCell::new(VecDeque::new()) };
     static ERRANDS: RefCell<VecDeque<Errand>> = const { RefCell::new(VecDeque::new()) };
 }
@@ -31,6 +31,40 @@ thread_local! {
 pub(crate) struct Errand {
     /// Does it here; may wait for the disk.
     pub(crate) here: Box<dyn FnOnce(bool) + Send>,
+}
+
+/// Threads that may wait for the disk on behalf of what they dispatch, so many at once: the others must stay free to take what
+/// comes next.
+pub struct Blockers {
+    max: usize,
+    now: AtomicUsize,
+}
+
+impl Blockers {
+    /// So many threads may wait at once.
+    pub fn new(max: usize) -> Arc<Self> {
+        Arc::new(Blockers { max, now: AtomicUsize::new(0) })
+    }
+
+    /// Runs `f`; what it dispatches on this thread may wait for the disk here once its turns are left.
+    pub fn dispatch<R>(self: &Arc<Self>, f: impl FnOnce() -> R) -> R {
+        let before = MAY_BLOCK.replace(Some(self.clone()));
+        let result = f();
+        MAY_BLOCK.set(before);
+        result
+    }
+
+    fn enter(&self) -> bool {
+        let entered = self.now.fetch_add(1, Ordering::AcqRel) < self.max;
+        if !entered {
+            self.leave();
+        }
+        entered
+    }
+
+    fn leave(&self) {
+        self.now.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// What a partition does on every way out of its turn.
@@ -158,7 +192,12 @@ impl Turn {
                 // Only the last errand is done here: the others should be under way meanwhile.
                 Some(errand) => {
                     let last = ERRANDS.with_borrow(VecDeque::is_empty);
-                    (errand.here)(last && MAY_BLOCK.get());
+                    let blockers = if last { MAY_BLOCK.with_borrow(Clone::clone) } else { None };
+                    let blocking = blockers.filter(|blockers| blockers.enter());
+                    (errand.here)(blocking.is_some());
+                    if let Some(blockers) = blocking {
+                        blockers.leave();
+                    }
                 }
                 None => return,
             }
@@ -172,14 +211,6 @@ impl Turn {
         } else {
             (errand.here)(false);
         }
-    }
-
-    /// Runs `f` on a thread that may wait for the disk on behalf of what it dispatches meanwhile.
-    pub(crate) fn allow_blocking<R>(allowed: bool, f: impl FnOnce() -> R) -> R {
-        let before = MAY_BLOCK.replace(allowed);
-        let result = f();
-        MAY_BLOCK.set(before);
-        result
     }
 
     /// Who runs the mail.

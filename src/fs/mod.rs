@@ -1,5 +1,23 @@
-//! The filesystem: paths, inodes and content over the engine. It knows no transport and no segment.
+//! The filesystem: names, inodes and content over the engine's keys. It knows no transport and no segment.
 
+pub mod attributes;
+mod bars;
+pub mod chunk;
+mod content;
+mod counter;
+mod directory;
 pub mod errno;
+mod inode;
+pub mod keys;
+mod locks;
+mod lookup;
+mod make;
+mod rename;
+mod space;
+mod state;
 pub mod types;
+mod unlink;
 pub mod volume;
+mod xattr;
+
+pub use self::volume::{Volume, VolumeConfig};

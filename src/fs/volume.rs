@@ -1,183 +1,81 @@
 //! The filesystem as transports see it: one async function an operation, in our own types. A handle; clones share it.
+//!
+//! Every operation runs inside the partition of what it names first (`Near`): use [`Volume::dispatch`] or [`Volume::call`] with the same
+//! inode or name. What it needs of other partitions it asks of them.
 
+use super::chunk;
+use super::directory::Flush;
+use super::errno::Errno;
+use super::keys::{self, MetaRecord, NAME_BYTES_MAX};
+use super::state::{Counter, Part, VolumeState};
 use super::types::*;
-use crate::engine::{Config, OpenError, Store, World};
+use crate::engine::{
+    Batch, Blockers, Config, Number, OpenError, PartitionId, Policy, Recovered, Store, WriteError, World,
+};
+use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-/// STAND-IN signatures.
+/// Name of the option under which a store keeps the size of its chunks.
+const CHUNK_OPTION: &str = "chunk-bytes";
+/// Sizes of chunks that can be asked for, in bytes: powers of two in this range.
+pub const CHUNK_BYTES_RANGE: std::ops::RangeInclusive<u32> = 4096..=1024 * 1024;
+/// The size of chunks unless told otherwise, in bytes.
+pub const CHUNK_BYTES_DEFAULT: u32 = 16 * 1024;
+
+/// An open filesystem.
 #[derive(Clone)]
-pub struct Volume {}
+pub struct Volume {
+    pub(super) inner: Arc<Inner>,
+}
 
-/// What one partition keeps for the filesystem, inside its turn.
-pub struct VolumeState {}
+pub(super) struct Inner {
+    pub(super) store: Store<VolumeState>,
+    pub(super) chunk_bytes: u32,
+    pub(super) tally: Arc<Tally>,
+    pub(super) flush: Flush,
+    blockers: Arc<Blockers>,
+}
+
+/// Inodes in use, counted as they come and go.
+#[derive(Default)]
+pub(super) struct Tally {
+    pub(super) files: AtomicU64,
+    pub(super) directories: AtomicU64,
+    pub(super) orphans: AtomicU64,
+    pub(super) orphans_reclaimed: AtomicU64,
+}
+
+/// How many inodes of which sort there are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// Everything but directories.
+    pub files: u64,
+    /// Directories, the root included.
+    pub directories: u64,
+    /// Inodes without a name that the kernel still holds.
+    pub orphans: u64,
+    /// Inodes without a name that an earlier life left behind and this one has removed.
+    pub orphans_reclaimed: u64,
+}
 
 /// Settings of the filesystem.
 #[derive(Clone, Debug)]
 pub struct VolumeConfig {
-    /// New store: size of a content chunk, in bytes.
+    /// New store: size of a content chunk, in bytes: a power of two of 4 KiB to 1 MiB.
     pub chunk_bytes: u32,
     /// Owner of the root directory of a new store.
     pub root_uid: u32,
     /// Group of the root directory of a new store.
     pub root_gid: u32,
+    /// How many of the threads that dispatch operations may wait for the disk at once.
+    pub blocking_threads_max: usize,
 }
 
-#[allow(unused_variables)]
-impl Volume {
-    /// Opens the store and the filesystem in it, or makes them. Removes what unlinked-open files a crash left behind.
-    pub fn open(world: World, config: Config, volume: VolumeConfig) -> Result<Volume, OpenError> {
-        todo!()
-    }
-    /// Flushes what is kept in memory (directory times) and closes the store. No operation may be under way.
-    pub fn close(&self) -> Answer<()> {
-        todo!()
-    }
-    /// The store below.
-    pub fn store(&self) -> &Store<VolumeState> {
-        todo!()
-    }
-    /// Starts an operation, on this thread if its partition is free; it answers by itself. `near` names the inode (or directory and
-    /// name) that it will touch, for routing.
-    pub fn dispatch(&self, near: Near<'_>, operation: impl Future<Output = ()> + Send + 'static) {
-        todo!()
-    }
-
-    /// Finds a name; raises the inode's lookup count by one.
-    pub async fn lookup(&self, parent: Inode, name: &[u8]) -> Answer<Attributes> {
-        todo!()
-    }
-    /// The kernel lets go of `count` lookups. Answers nobody.
-    pub fn forget(&self, inode: Inode, count: u64) {
-        todo!()
-    }
-    /// Attributes.
-    pub async fn getattr(&self, inode: Inode) -> Answer<Attributes> {
-        todo!()
-    }
-    /// Changes attributes.
-    pub async fn setattr(&self, caller: Caller, inode: Inode, set: SetAttributes) -> Answer<Attributes> {
-        todo!()
-    }
-    /// Makes a file, directory, symlink or special file; raises its lookup count by one. EEXIST if the name is taken.
-    pub async fn make(
-        &self,
-        caller: Caller,
-        parent: Inode,
-        name: &[u8],
-        new: NewInode,
-    ) -> Answer<Attributes> {
-        todo!()
-    }
-    /// Removes a name that is no directory's.
-    pub async fn unlink(&self, parent: Inode, name: &[u8]) -> Answer<()> {
-        todo!()
-    }
-    /// Removes an empty directory.
-    pub async fn rmdir(&self, parent: Inode, name: &[u8]) -> Answer<()> {
-        todo!()
-    }
-    /// Where a symlink leads.
-    pub async fn readlink(&self, inode: Inode) -> Answer<Vec<u8>> {
-        todo!()
-    }
-    /// Renames.
-    pub async fn rename(
-        &self,
-        parent: Inode,
-        name: &[u8],
-        new_parent: Inode,
-        new_name: &[u8],
-        mode: RenameMode,
-    ) -> Answer<()> {
-        todo!()
-    }
-    /// Gives an inode another name; raises its lookup count by one.
-    pub async fn link(&self, inode: Inode, new_parent: Inode, new_name: &[u8]) -> Answer<Attributes> {
-        todo!()
-    }
-    /// Reads; fewer bytes only at the end of the file.
-    pub async fn read(&self, inode: Inode, offset: u64, length: u32) -> Answer<Vec<u8>> {
-        todo!()
-    }
-    /// Writes all of it, or nothing. `kill_set_id`: clear set-id bits.
-    pub async fn write(
-        &self,
-        caller: Caller,
-        inode: Inode,
-        offset: u64,
-        data: Vec<u8>,
-        kill_set_id: bool,
-    ) -> Answer<u32> {
-        todo!()
-    }
-    /// Allocates or zeros a range.
-    pub async fn fallocate(
-        &self,
-        caller: Caller,
-        inode: Inode,
-        offset: u64,
-        length: u64,
-        mode: AllocateMode,
-    ) -> Answer<()> {
-        todo!()
-    }
-    /// Finds data or a hole from `offset` on; ENXIO beyond the end.
-    pub async fn seek(&self, inode: Inode, offset: u64, what: Seek) -> Answer<u64> {
-        todo!()
-    }
-    /// Copies a range between files (or within one) without the bytes leaving the store; returns how many.
-    pub async fn copy_range(
-        &self,
-        caller: Caller,
-        from: Inode,
-        from_offset: u64,
-        to: Inode,
-        to_offset: u64,
-        length: u64,
-    ) -> Answer<u64> {
-        todo!()
-    }
-    /// Makes everything acknowledged durable (fsync, fsyncdir, syncfs).
-    pub async fn sync(&self) -> Answer<()> {
-        todo!()
-    }
-    /// Names of a directory behind `position` (0: from the start), until `enough` says so (it is asked after each entry, and gets the entry) or there are no
-    /// more. `.` and `..` are not among them. With `attributes`, each comes with its attributes and a raised lookup count.
-    pub async fn readdir(
-        &self,
-        directory: Inode,
-        position: u64,
-        count_max: usize,
-        attributes: bool,
-    ) -> Answer<Vec<Entry>> {
-        todo!()
-    }
-    /// True numbers.
-    pub async fn statfs(&self) -> Answer<Statistics> {
-        todo!()
-    }
-    /// An extended attribute; ENODATA if there is none.
-    pub async fn getxattr(&self, inode: Inode, name: &[u8]) -> Answer<Vec<u8>> {
-        todo!()
-    }
-    /// Names of the extended attributes, each followed by a zero byte.
-    pub async fn listxattr(&self, inode: Inode) -> Answer<Vec<u8>> {
-        todo!()
-    }
-    /// Sets an extended attribute.
-    pub async fn setxattr(
-        &self,
-        caller: Caller,
-        inode: Inode,
-        name: &[u8],
-        value: &[u8],
-        mode: XattrMode,
-    ) -> Answer<()> {
-        todo!()
-    }
-    /// Removes an extended attribute; ENODATA if there is none.
-    pub async fn removexattr(&self, caller: Caller, inode: Inode, name: &[u8]) -> Answer<()> {
-        todo!()
+impl Default for VolumeConfig {
+    fn default() -> Self {
+        VolumeConfig { chunk_bytes: CHUNK_BYTES_DEFAULT, root_uid: 0, root_gid: 0, blocking_threads_max: 0 }
     }
 }
 
@@ -188,4 +86,280 @@ pub enum Near<'a> {
     Inode(Inode),
     /// A name in a directory.
     Name(Inode, &'a [u8]),
+}
+
+impl Volume {
+    /// Opens the store and the filesystem in it, or makes them. Removes what unlinked-open files a crash left behind.
+    ///
+    /// # Errors
+    /// As [`Store::open`], and if the store holds something else than a filesystem.
+    pub fn open(world: World, mut config: Config, volume: VolumeConfig) -> Result<Volume, OpenError> {
+        if !volume.chunk_bytes.is_power_of_two() || !CHUNK_BYTES_RANGE.contains(&volume.chunk_bytes) {
+            return Err(OpenError::Config(format!(
+                "a chunk has a power of two from 4096 to 1048576 bytes, not {}",
+                volume.chunk_bytes
+            )));
+        }
+        let policy = world.policy;
+        let read_only = config.read_only;
+        config.options.push((CHUNK_OPTION.to_string(), volume.chunk_bytes.to_string()));
+        let tally = Arc::new(Tally::default());
+        let mut orphans = Vec::new();
+        let store = Store::open_together(world, config, |partitions| {
+            orphans = partitions.iter().map(orphans_of).collect();
+            states_of(partitions, &tally)
+        })?;
+        let chunk_bytes = store.option(CHUNK_OPTION).and_then(|text| text.parse().ok());
+        let chunk_bytes = chunk_bytes
+            .ok_or_else(|| OpenError::Foreign(format!("the store has no {CHUNK_OPTION}: it holds no filesystem")))?;
+        let flush = Flush::new(store.partition_count());
+        let blockers = Blockers::new(volume.blocking_threads_max);
+        let volume_config = volume;
+        let volume = Volume { inner: Arc::new(Inner { store, chunk_bytes, tally, flush, blockers }) };
+        volume.start(&volume_config, policy, read_only, orphans)?;
+        Ok(volume)
+    }
+
+    /// The root is there before anything is served; orphans go in the background.
+    fn start(
+        &self,
+        config: &VolumeConfig,
+        policy: Policy,
+        read_only: bool,
+        orphans: Vec<Vec<Inode>>,
+    ) -> Result<(), OpenError> {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let volume = self.clone();
+        let (uid, gid) = (config.root_uid, config.root_gid);
+        let part = self.part_of_inode(Inode::ROOT);
+        part.submit(async move { drop(sender.send(volume.ensure_root(uid, gid).await)) }).detach();
+        if policy == Policy::Inline {
+            match receiver.recv() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    let reason = std::io::Error::from_raw_os_error(error.0);
+                    return Err(OpenError::Io("making the root directory".to_string(), reason));
+                }
+                Err(_) => return Err(OpenError::Damaged("the root directory can't be read".to_string())),
+            }
+        }
+        if read_only {
+            return Ok(());
+        }
+        for (part, orphans) in self.inner.store.partitions().iter().zip(orphans) {
+            let (volume, inside) = (self.clone(), part.clone());
+            part.submit(async move {
+                for inode in orphans {
+                    if volume.reclaim(&inside, inode).await.is_ok() {
+                        volume.inner.tally.orphans_reclaimed.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            })
+            .detach();
+        }
+        // Until the first flush nothing may be compacted that could still be needed for directory times.
+        self.inner.store.retain_after(Number::ZERO);
+        self.arm_flush();
+        Ok(())
+    }
+
+    /// Flushes what is kept in memory (directory times) and closes the store. No operation may be under way.
+    ///
+    /// # Errors
+    /// If not everything could be made durable; it is closed all the same.
+    pub fn close(&self) -> Answer<()> {
+        let flushed = if self.inner.store.config().read_only { Ok(()) } else { self.flush_and_wait() };
+        self.inner.store.close()?;
+        flushed
+    }
+
+    /// The store below.
+    pub fn store(&self) -> &Store<VolumeState> {
+        &self.inner.store
+    }
+
+    /// Size of a chunk of content, in bytes.
+    pub fn chunk_bytes(&self) -> u32 {
+        self.inner.chunk_bytes
+    }
+
+    /// How many inodes there are. Enters no partition.
+    pub fn counts(&self) -> Counts {
+        let tally = &self.inner.tally;
+        Counts {
+            files: tally.files.load(Ordering::Relaxed),
+            directories: tally.directories.load(Ordering::Relaxed),
+            orphans: tally.orphans.load(Ordering::Relaxed),
+            orphans_reclaimed: tally.orphans_reclaimed.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Starts an operation, on this thread if its partition is free; it answers by itself. `near` is what it names first.
+    pub fn dispatch(&self, near: Near<'_>, operation: impl Future<Output = ()> + Send + 'static) {
+        let part = self.part_near(near);
+        self.inner.blockers.dispatch(|| part.submit(operation).detach());
+    }
+
+    /// Like [`dispatch`](Self::dispatch), for awaiting: EIO if the operation panicked.
+    pub async fn call<T: Send + 'static>(
+        &self,
+        near: Near<'_>,
+        operation: impl Future<Output = Answer<T>> + Send + 'static,
+    ) -> Answer<T> {
+        let call = self.part_near(near).call(operation);
+        call.await.unwrap_or(Err(Errno::EIO))
+    }
+
+    fn part_near(&self, near: Near<'_>) -> &Part {
+        match near {
+            Near::Inode(inode) => self.part_of_inode(inode),
+            Near::Name(parent, name) => self.part_of_entry(parent, name),
+        }
+    }
+
+    pub(super) fn part_of_inode(&self, inode: Inode) -> &Part {
+        let store = &self.inner.store;
+        store.partition(store.route(keys::slot_of_inode(inode)))
+    }
+
+    pub(super) fn part_of_entry(&self, parent: Inode, name: &[u8]) -> &Part {
+        let store = &self.inner.store;
+        store.partition(store.route(keys::slot_of_entry(parent, name)))
+    }
+
+    pub(super) fn now(&self) -> Time {
+        let ns = self.inner.store.clock().wall_ns();
+        Time { seconds: ns.div_euclid(1_000_000_000), nanoseconds: ns.rem_euclid(1_000_000_000) as u32 }
+    }
+
+    pub(super) fn size_max(&self) -> u64 {
+        chunk::size_max(self.inner.chunk_bytes)
+    }
+
+    /// Makes everything acknowledged durable (fsync, fsyncdir, syncfs).
+    pub async fn sync(&self) -> Answer<()> {
+        match self.inner.store.sync().await {
+            // What can't be made durable is an I/O error to whoever asked for it.
+            Err(WriteError::ReadOnly(_)) if !self.inner.store.config().read_only => Err(Errno::EIO),
+            other => Ok(other?),
+        }
+    }
+
+    /// True numbers.
+    pub async fn statfs(&self) -> Answer<Statistics> {
+        let space = self.inner.store.space().map_err(|_| Errno::EIO)?;
+        let counts = self.counts();
+        Ok(Statistics {
+            total_bytes: space.total_bytes,
+            available_bytes: space.available_bytes,
+            inodes: counts.files + counts.directories,
+        })
+    }
+
+    /// Commits what an operation has prepared, as one. `here` is the partition that the caller is in.
+    pub(super) async fn commit(&self, here: &Part, parts: Parts) -> Answer<()> {
+        let mut parts = parts.batches;
+        if parts.len() == 1
+            && let Some(batch) = parts.remove(&here.id())
+        {
+            return Ok(here.commit(batch).await?);
+        }
+        Ok(self.inner.store.commit(parts.into_iter().collect()).await?)
+    }
+}
+
+/// The batches of a commit, by partition.
+#[derive(Default)]
+pub(super) struct Parts {
+    batches: BTreeMap<PartitionId, Batch>,
+}
+
+impl Parts {
+    pub(super) fn of(&mut self, part: &Part) -> &mut Batch {
+        self.batches.entry(part.id()).or_default()
+    }
+
+    /// The commit may use the reserve when the disk is full: it frees space, or takes next to none.
+    pub(super) fn allow_reserve(&mut self) {
+        for batch in self.batches.values_mut() {
+            batch.free_space();
+        }
+    }
+}
+
+/// Runs something inside another partition; directly, if that is the one where the caller is.
+pub(super) async fn at<T: Send + 'static>(
+    here: &Part,
+    there: &Part,
+    operation: impl Future<Output = Answer<T>> + Send + 'static,
+) -> Answer<T> {
+    if here.id() == there.id() {
+        return operation.await;
+    }
+    there.call(operation).await.unwrap_or(Err(Errno::EIO))
+}
+
+/// What may be a name.
+pub(super) fn check_name(name: &[u8]) -> Answer<()> {
+    if name.len() > NAME_BYTES_MAX {
+        return Err(Errno::ENAMETOOLONG);
+    }
+    if name.is_empty() || name == b"." || name == b".." || name.contains(&b'/') || name.contains(&0) {
+        return Err(Errno::EINVAL);
+    }
+    Ok(())
+}
+
+fn orphans_of(recovered: &Recovered<'_>) -> Vec<Inode> {
+    recovered.live_keys(b"O").filter_map(keys::parse_inode).collect()
+}
+
+/// The states that partitions start with: counters, counts, and the times that directories owe to their entries.
+fn states_of(partitions: &[Recovered<'_>], tally: &Tally) -> Result<Vec<VolumeState>, OpenError> {
+    let metas: Vec<MetaRecord> = partitions.iter().map(meta_of).collect::<Result<_, _>>()?;
+    let mut states: Vec<VolumeState> = metas
+        .iter()
+        .map(|meta| VolumeState {
+            counter: Counter { next: meta.counter_end.max(1), end: meta.counter_end, ..Counter::default() },
+            absorbed: meta.absorbed,
+            ..VolumeState::default()
+        })
+        .collect();
+    let oldest = metas.iter().map(|meta| meta.absorbed).min().unwrap_or_default();
+    for recovered in partitions {
+        for key in recovered.live_keys(b"I") {
+            let directory = keys::parse_inode(key).is_some_and(keys::is_directory);
+            let counter = if directory { &tally.directories } else { &tally.files };
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        let orphans = recovered.live_keys(b"O").count() as u64;
+        tally.orphans.fetch_add(orphans, Ordering::Relaxed);
+        for changed in recovered.changed_after(oldest) {
+            let Some((parent, _)) = keys::parse_entry(&changed.key) else { continue };
+            let index = usize::from(keys::slot_of_inode(parent).0) % partitions.len();
+            // What the directory's own record came after is in it, or was meant to be overruled by it.
+            let own = partitions[index].number(&keys::inode(parent)).unwrap_or(Number::MAX);
+            if changed.number <= metas[index].absorbed || changed.number <= own {
+                continue;
+            }
+            let value = recovered.read(&changed.key)?.unwrap_or_default();
+            let time = match changed.removed {
+                true => keys::get_time(&value, 0),
+                false => keys::EntryRecord::decode(&value).map(|record| record.time),
+            };
+            if let Some(time) = time {
+                let latest = states[index].recovered_times.entry(parent).or_insert(time);
+                *latest = (*latest).max(time);
+            }
+        }
+    }
+    Ok(states)
+}
+
+fn meta_of(recovered: &Recovered<'_>) -> Result<MetaRecord, OpenError> {
+    match recovered.read(&keys::meta())? {
+        None => Ok(MetaRecord::default()),
+        Some(bytes) => MetaRecord::decode(&bytes)
+            .ok_or_else(|| OpenError::Foreign("the store holds no filesystem that this version knows".to_string())),
+    }
 }

@@ -1,0 +1,144 @@
+//! Times of directories. A change of a directory costs no write of the directory's own record: a message tells its partition, which
+//! keeps the times in memory and writes them now and then ("flush"). After a crash, opening finds what was not written in the
+//! entries and tombstones behind the number up to which all times are *absorbed*.
+//!
+//! How that number can be known: the message is posted in the turn in which the entry is appended, before the entry's frame gets its
+//! number. So when a partition reads `settled` = h, all messages for numbers up to h are in the mailboxes already, and a mail
+//! posted afterwards runs behind them all.
+
+use super::errno::Errno;
+use super::keys::{self, MetaRecord};
+use super::state::Part;
+use super::types::{Answer, Inode, Time};
+use super::volume::Volume;
+use crate::engine::{Batch, Number};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// How long a directory's times may be in memory only.
+const FLUSH_DELAY_NS: u64 = 1_000_000_000;
+/// How many directories one commit writes.
+const FLUSH_SLICE: usize = 256;
+
+/// When directory times were written last.
+pub(super) struct Flush {
+    armed: AtomicBool,
+    /// For each partition, a number up to which entries aren't needed any more for the times of its directories.
+    absorbed: Vec<AtomicU64>,
+}
+
+impl Flush {
+    pub(super) fn new(partitions: u16) -> Self {
+        Flush { armed: AtomicBool::new(false), absorbed: (0..partitions).map(|_| AtomicU64::new(0)).collect() }
+    }
+}
+
+impl Volume {
+    /// A directory has changed at `time`. To be called in the turn in which the change was appended, before it is answered.
+    pub(super) fn touch(&self, directory: Inode, time: Time) {
+        let part = self.part_of_inode(directory).clone();
+        let (volume, inside) = (self.clone(), part.clone());
+        part.submit(async move {
+            // It can be gone by now, with its last name: then nobody will ask for its times.
+            if volume.load(&inside, directory).await.is_ok() {
+                inside.with(|_, state| {
+                    if let Some(live) = state.live.get_mut(&directory) {
+                        live.record.modified = time;
+                        live.record.changed = time;
+                        state.dirty.insert(directory);
+                    }
+                });
+                volume.arm_flush();
+            }
+        })
+        .detach();
+    }
+
+    pub(super) fn arm_flush(&self) {
+        if self.inner.flush.armed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let weak = std::sync::Arc::downgrade(&self.inner);
+        let sleep = self.inner.store.clock().sleep(FLUSH_DELAY_NS);
+        let part = &self.inner.store.partitions()[0];
+        part.submit(async move {
+            sleep.await;
+            let Some(inner) = weak.upgrade() else { return };
+            let volume = Volume { inner };
+            volume.inner.flush.armed.store(false, Ordering::Release);
+            if let Err(error) = volume.flush().await {
+                tracing::debug!("directory times stay in memory for now: error {}", error.0);
+            }
+        })
+        .detach();
+    }
+
+    /// Writes the times of all changed directories.
+    async fn flush(&self) -> Answer<()> {
+        let absorbed = self.inner.store.settled_number();
+        for (index, part) in self.inner.store.partitions().iter().enumerate() {
+            let (volume, inside) = (self.clone(), part.clone());
+            // Posted now: behind all messages for numbers up to `absorbed`.
+            let flushed = part.call(async move { volume.flush_partition(&inside, absorbed).await }).await;
+            flushed.unwrap_or(Err(Errno::EIO))?;
+            self.inner.flush.absorbed[index].store(absorbed.0, Ordering::Release);
+        }
+        let oldest = self.inner.flush.absorbed.iter().map(|number| number.load(Ordering::Acquire)).min();
+        self.inner.store.retain_after(Number(oldest.unwrap_or(0)));
+        Ok(())
+    }
+
+    async fn flush_partition(&self, part: &Part, absorbed: Number) -> Answer<()> {
+        let owed: Vec<Inode> = part.with(|_, state| state.recovered_times.keys().copied().collect());
+        for directory in owed {
+            // Loading takes the times over. A directory that is gone owes nothing.
+            if self.load(part, directory).await.is_err() {
+                part.with(|_, state| state.recovered_times.remove(&directory));
+            }
+        }
+        loop {
+            let dirty: Vec<Inode> = part.with(|_, state| state.dirty.iter().copied().take(FLUSH_SLICE).collect());
+            if dirty.is_empty() {
+                return Ok(());
+            }
+            // Directories have no content in their records: all are of one size.
+            let record_bytes = super::attributes::RECORD_BYTES_MIN + 64;
+            part.room_to_free((dirty.len() + 1) * record_bytes).await?;
+            let ticket = part.with(|core, state| {
+                let mut batch = Batch::new();
+                for directory in &dirty {
+                    if state.dirty.remove(directory)
+                        && core.contains(&keys::inode(*directory))
+                        && let Some(live) = state.live.get(directory)
+                    {
+                        batch.put(keys::inode(*directory), live.record.encode(&[]));
+                    }
+                }
+                if state.dirty.is_empty() {
+                    state.absorbed = state.absorbed.max(absorbed);
+                    let counter_end = state.counter.end;
+                    let record = MetaRecord { counter_end, absorbed: state.absorbed };
+                    batch.put(keys::meta(), record.encode());
+                }
+                core.append(&batch)
+            });
+            part.settle(ticket).await?;
+            part.with(|_, state| {
+                for directory in dirty {
+                    super::inode::evict_if_idle(state, directory);
+                }
+            });
+        }
+    }
+
+    /// The same, waiting on this thread; in a simulated world the simulator has run everything before.
+    pub(super) fn flush_and_wait(&self) -> Answer<()> {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let volume = self.clone();
+        let part = &self.inner.store.partitions()[0];
+        part.submit(async move { drop(sender.send(volume.flush().await)) }).detach();
+        if self.inner.store.is_simulated() {
+            return Ok(());
+        }
+        receiver.recv().unwrap_or(Err(Errno::EIO))
+    }
+}

@@ -1,0 +1,180 @@
+//! Locks on names and inodes, held across awaits. Owns who waits for whom in one partition; kept only while held.
+//!
+//! Order, so that nobody waits in a circle: names before inodes, then by partition, then by key.
+//!
+//! A lock may *hide*: while a commit over several partitions is under way, nobody may answer from what it touches, since a
+//! kill could still take it back. Who only reads waits for the lock to show again; otherwise reading ignores locks.
+
+use super::state::Part;
+use super::types::Inode;
+use std::collections::{HashMap, VecDeque};
+use std::task::{Context, Poll, Waker};
+
+/// What a lock is on. The order of the variants is part of the locking order.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub(super) enum LockKey {
+    /// A name in a directory.
+    Entry(Inode, Vec<u8>),
+    /// An inode.
+    Inode(Inode),
+}
+
+/// The locks of a partition.
+#[derive(Default)]
+pub(super) struct Locks {
+    held: HashMap<LockKey, Held>,
+    tickets: u64,
+}
+
+struct Held {
+    hides: bool,
+    /// Whether somebody has it now; if not, it is the first waiter's to take.
+    taken: bool,
+    queue: VecDeque<(u64, Waker)>,
+    watchers: Vec<Waker>,
+}
+
+impl Locks {
+    /// Takes the lock, in order of asking. `ticket` is the asker's place in the queue, once it has one.
+    fn poll_take(&mut self, key: &LockKey, ticket: &mut Option<u64>, context: &Context<'_>) -> Poll<()> {
+        let Some(held) = self.held.get_mut(key) else {
+            let held = Held { hides: false, taken: true, queue: VecDeque::new(), watchers: Vec::new() };
+            self.held.insert(key.clone(), held);
+            return Poll::Ready(());
+        };
+        let Some(mine) = *ticket else {
+            self.tickets += 1;
+            *ticket = Some(self.tickets);
+            held.queue.push_back((self.tickets, context.waker().clone()));
+            return Poll::Pending;
+        };
+        if !held.taken && held.queue.front().is_some_and(|(first, _)| *first == mine) {
+            held.queue.pop_front();
+            held.taken = true;
+            return Poll::Ready(());
+        }
+        if let Some((_, waker)) = held.queue.iter_mut().find(|(waiting, _)| *waiting == mine) {
+            waker.clone_from(context.waker());
+        }
+        Poll::Pending
+    }
+
+    fn release(&mut self, key: &LockKey) {
+        let Some(held) = self.held.get_mut(key) else { return };
+        held.hides = false;
+        held.taken = false;
+        for watcher in std::mem::take(&mut held.watchers) {
+            watcher.wake();
+        }
+        self.next(key);
+    }
+
+    fn next(&mut self, key: &LockKey) {
+        let Some(held) = self.held.get(key) else { return };
+        if held.taken {
+            return;
+        }
+        match held.queue.front() {
+            Some((_, waker)) => waker.wake_by_ref(),
+            None => {
+                let watchers = self.held.remove(key).map(|held| held.watchers);
+                watchers.into_iter().flatten().for_each(Waker::wake);
+            }
+        }
+    }
+
+    /// Somebody in the queue has gone away.
+    fn leave_queue(&mut self, key: &LockKey, ticket: u64) {
+        if let Some(held) = self.held.get_mut(key) {
+            held.queue.retain(|(waiting, _)| *waiting != ticket);
+        }
+        self.next(key);
+    }
+
+    /// Whether nobody may answer from it now.
+    pub(super) fn hides(&self, key: &LockKey) -> bool {
+        self.held.get(key).is_some_and(|held| held.hides)
+    }
+
+    pub(super) fn is_held(&self, key: &LockKey) -> bool {
+        self.held.contains_key(key)
+    }
+
+    pub(super) fn hide(&mut self, key: &LockKey) {
+        if let Some(held) = self.held.get_mut(key) {
+            held.hides = true;
+        }
+    }
+
+    fn watch(&mut self, key: &LockKey, waker: &Waker) {
+        if let Some(held) = self.held.get_mut(key) {
+            held.watchers.push(waker.clone());
+        }
+    }
+}
+
+/// A lock that is held. Dropping it lets go, also when an operation is cancelled or panics.
+pub(super) struct Guard {
+    part: Part,
+    key: Option<LockKey>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(key) = self.key.take() {
+            let part = self.part.clone();
+            self.part.submit(async move { part.with(|_, state| state.locks.release(&key)) }).detach();
+        }
+    }
+}
+
+/// A place in a queue; given up if the operation goes away before its turn comes.
+struct Waiting<'a> {
+    part: &'a Part,
+    key: &'a LockKey,
+    ticket: Option<u64>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            let (part, key) = (self.part.clone(), self.key.clone());
+            self.part.submit(async move { part.with(|_, state| state.locks.leave_queue(&key, ticket)) }).detach();
+        }
+    }
+}
+
+/// Takes a lock of the partition. Inside an operation of that partition.
+pub(super) async fn lock(part: &Part, key: LockKey) -> Guard {
+    let mut waiting = Waiting { part, key: &key, ticket: None };
+    std::future::poll_fn(|context| {
+        part.with(|_, state| state.locks.poll_take(&key, &mut waiting.ticket, context))
+    })
+    .await;
+    waiting.ticket = None;
+    drop(waiting);
+    Guard { part: part.clone(), key: Some(key) }
+}
+
+/// Waits until what the key stands for may be answered from.
+pub(super) async fn visible(part: &Part, key: &LockKey) {
+    wait_while(part, key, Locks::hides).await;
+}
+
+/// Waits until nobody holds the lock.
+pub(super) async fn free(part: &Part, key: &LockKey) {
+    wait_while(part, key, Locks::is_held).await;
+}
+
+async fn wait_while(part: &Part, key: &LockKey, waits: impl Fn(&Locks, &LockKey) -> bool) {
+    std::future::poll_fn(|context| {
+        part.with(|_, state| {
+            if !waits(&state.locks, key) {
+                return Poll::Ready(());
+            }
+            state.locks.watch(key, context.waker());
+            Poll::Pending
+        })
+    })
+    .await;
+}

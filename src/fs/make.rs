@@ -1,0 +1,279 @@
+//! New names: making inodes, and linking ones that are there.
+//!
+//! A new file touches one partition: entry and inode are born together, with one commit. A new directory also raises its parent's link
+//! count, which is part of the same commit.
+
+use super::attributes::InodeRecord;
+use super::bars::{Intent, pass_bar};
+use super::errno::Errno;
+use super::keys::{self, EntryRecord};
+use super::locks::{LockKey, free};
+use super::lookup::new_position;
+use super::state::{Live, Part};
+use super::types::*;
+use super::unlink::Locked;
+use super::volume::{Parts, Volume, at, check_name};
+use crate::engine::{Batch, Ticket};
+use std::sync::atomic::Ordering;
+
+/// The longest symlink target, in bytes.
+const TARGET_BYTES_MAX: usize = 4095;
+/// The most names of one inode, and directories in one directory.
+const LINKS_MAX: u32 = i32::MAX as u32;
+
+/// Everything about an inode to be made.
+struct Birth {
+    parent: Inode,
+    name: Vec<u8>,
+    inode: Inode,
+    record: InodeRecord,
+    content: Vec<u8>,
+    entry: EntryRecord,
+}
+
+impl Birth {
+    fn add_to(&self, batch: &mut Batch) {
+        batch
+            .put(keys::entry(self.parent, &self.name), self.entry.encode())
+            .put(keys::inode(self.inode), self.record.encode(&self.content));
+    }
+
+    fn live(&self) -> Live {
+        Live { record: self.record, lookups: 1, orphan: false, listed: false }
+    }
+}
+
+/// What came of an attempt.
+enum Attempt {
+    Done(Ticket),
+    Exists,
+    /// Somebody is at work on the name or the directory.
+    Again,
+}
+
+impl Volume {
+    /// Makes a file, directory, symlink or special file; raises its lookup count by one. EEXIST if the name is taken.
+    pub async fn make(&self, caller: Caller, parent: Inode, name: &[u8], new: NewInode) -> Answer<Attributes> {
+        check_name(name)?;
+        if new.kind == Kind::Symlink && new.target.is_empty() {
+            return Err(Errno::ENOENT);
+        }
+        if new.target.len() > TARGET_BYTES_MAX {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        let here = self.part_of_entry(parent, name).clone();
+        let parent_record = self.parent(&here, parent).await?;
+        let number = self.next_number(&here).await?;
+        let birth = self.birth(&here, caller, parent, &parent_record, name, new, number);
+        let attributes = self.shown(birth.inode, &birth.live());
+        if birth.record.kind == Kind::Directory {
+            self.make_directory(&here, birth).await?;
+            self.inner.tally.directories.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.make_alone(&here, birth).await?;
+            self.inner.tally.files.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(attributes)
+    }
+
+    /// The directory in which a name is to be made.
+    async fn parent(&self, here: &Part, parent: Inode) -> Answer<InodeRecord> {
+        let there = self.part_of_inode(parent).clone();
+        let (volume, inside) = (self.clone(), there.clone());
+        let (record, orphan) = at(here, &there, async move {
+            let record = volume.load(&inside, parent).await?;
+            let orphan = inside.with(|_, state| state.live.get(&parent).is_some_and(|live| live.orphan));
+            Ok((record, orphan))
+        })
+        .await?;
+        match record.kind {
+            Kind::Directory if orphan => Err(Errno::ENOENT),
+            Kind::Directory => Ok(record),
+            _ => Err(Errno::ENOTDIR),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what a birth certificate names")]
+    fn birth(
+        &self,
+        here: &Part,
+        caller: Caller,
+        parent: Inode,
+        parent_record: &InodeRecord,
+        name: &[u8],
+        new: NewInode,
+        number: u64,
+    ) -> Birth {
+        let now = self.now();
+        let directory = new.kind == Kind::Directory;
+        let inherits = parent_record.permissions & 0o2000 != 0;
+        let set_gid = if inherits && directory { 0o2000 } else { 0 };
+        let inode = keys::new_inode(number, keys::slot_of_entry(parent, name), directory);
+        let record = InodeRecord {
+            kind: new.kind,
+            permissions: new.permissions & 0o7777 | set_gid,
+            inline: matches!(new.kind, Kind::File | Kind::Symlink),
+            links: if directory { 2 } else { 1 },
+            uid: caller.uid,
+            gid: if inherits { parent_record.gid } else { caller.gid },
+            device: if matches!(new.kind, Kind::CharDevice | Kind::BlockDevice) { new.device } else { 0 },
+            size: new.target.len() as u64,
+            stored_bytes: 0,
+            xattrs: 0,
+            accessed: now,
+            modified: now,
+            changed: now,
+            born: now,
+        };
+        let entry = EntryRecord { inode, kind: new.kind, position: new_position(here, number), time: now };
+        Birth { parent, name: name.to_vec(), inode, record, content: new.target, entry }
+    }
+
+    async fn make_alone(&self, here: &Part, birth: Birth) -> Answer<()> {
+        let key = LockKey::Entry(birth.parent, birth.name.clone());
+        let entry_key = keys::entry(birth.parent, &birth.name);
+        let mut batch = Batch::new();
+        birth.add_to(&mut batch);
+        let ticket = loop {
+            free(here, &key).await;
+            pass_bar(here, birth.parent).await?;
+            here.room(batch.records_bytes()).await?;
+            let attempt = here.with(|core, state| {
+                if state.locks.is_held(&key) || state.bars.contains_key(&birth.parent) {
+                    return Attempt::Again;
+                }
+                if core.contains(&entry_key) {
+                    return Attempt::Exists;
+                }
+                state.live.insert(birth.inode, birth.live());
+                let EntryRecord { inode, kind, position, .. } = birth.entry;
+                state.index_insert(birth.parent, position, &birth.name, inode, kind);
+                Attempt::Done(core.append(&batch))
+            });
+            match attempt {
+                Attempt::Done(ticket) => break ticket,
+                Attempt::Exists => return Err(Errno::EEXIST),
+                Attempt::Again => {}
+            }
+        };
+        self.touch(birth.parent, birth.entry.time);
+        here.settle(ticket).await?;
+        Ok(())
+    }
+
+    async fn make_directory(&self, here: &Part, birth: Birth) -> Answer<()> {
+        let parent = birth.parent;
+        let now = birth.entry.time;
+        let locked = self.lock_names(here, vec![(parent, birth.name.clone())]).await?;
+        let _intent = Intent::announce(here, parent).await?;
+        if here.with(|core, _| core.contains(&keys::entry(parent, &birth.name))) {
+            return Err(Errno::EEXIST);
+        }
+        let locked = self.lock_inodes(here, locked, vec![parent]).await?;
+        let mut parts = Parts::default();
+        birth.add_to(parts.of(here));
+        self.add_link_change(here, &mut parts, parent, 1, now).await?;
+        self.commit_hidden(here, &locked, parts).await?;
+        here.with(|_, state| {
+            state.live.insert(birth.inode, birth.live());
+            let EntryRecord { inode, kind, position, .. } = birth.entry;
+            state.index_insert(parent, position, &birth.name, inode, kind);
+        });
+        self.apply_link_change(here, parent, 1, now).await
+    }
+
+    /// The parent's record with another link count, as part of a commit. The caller holds the parent's lock.
+    pub(super) async fn add_link_change(
+        &self,
+        here: &Part,
+        parts: &mut Parts,
+        directory: Inode,
+        change: i32,
+        now: Time,
+    ) -> Answer<()> {
+        let there = self.part_of_inode(directory).clone();
+        let (volume, inside) = (self.clone(), there.clone());
+        let mut record = at(here, &there, async move { volume.load(&inside, directory).await }).await?;
+        record.links = record.links.checked_add_signed(change).filter(|links| *links <= LINKS_MAX).ok_or(Errno::EMLINK)?;
+        record.modified = now;
+        record.changed = now;
+        parts.of(&there).put(keys::inode(directory), record.encode(&[]));
+        Ok(())
+    }
+
+    /// What [`add_link_change`](Self::add_link_change) wrote, in memory.
+    pub(super) async fn apply_link_change(
+        &self,
+        here: &Part,
+        directory: Inode,
+        change: i32,
+        now: Time,
+    ) -> Answer<()> {
+        let there = self.part_of_inode(directory).clone();
+        let inside = there.clone();
+        at(here, &there, async move {
+            inside.with(|_, state| {
+                if let Some(live) = state.live.get_mut(&directory) {
+                    live.record.links = live.record.links.saturating_add_signed(change);
+                    live.record.modified = now;
+                    live.record.changed = now;
+                }
+            });
+            Ok(())
+        })
+        .await
+    }
+
+    /// Gives an inode another name; raises its lookup count by one. Near the new name.
+    pub async fn link(&self, inode: Inode, new_parent: Inode, new_name: &[u8]) -> Answer<Attributes> {
+        check_name(new_name)?;
+        let here = self.part_of_entry(new_parent, new_name).clone();
+        self.parent(&here, new_parent).await?;
+        let locked = self.lock_names(&here, vec![(new_parent, new_name.to_vec())]).await?;
+        let _intent = Intent::announce(&here, new_parent).await?;
+        if here.with(|core, _| core.contains(&keys::entry(new_parent, new_name))) {
+            return Err(Errno::EEXIST);
+        }
+        let locked = self.lock_inodes(&here, locked, vec![inode]).await?;
+        let target = self.target(&here, inode).await?;
+        match target.record.kind {
+            Kind::Directory => return Err(Errno::EPERM),
+            _ if target.orphan => return Err(Errno::ENOENT),
+            _ if target.record.links >= LINKS_MAX => return Err(Errno::EMLINK),
+            _ => {}
+        }
+        let kind = target.record.kind;
+        let now = self.now();
+        let number = self.next_number(&here).await?;
+        let entry = EntryRecord { inode, kind, position: new_position(&here, number), time: now };
+        let there = self.part_of_inode(inode).clone();
+        let mut record = target.record;
+        record.links += 1;
+        record.changed = now;
+        let mut parts = Parts::default();
+        parts.of(&here).put(keys::entry(new_parent, new_name), entry.encode());
+        parts.of(&there).put(keys::inode(inode), record.encode(&target.content));
+        self.touch(new_parent, now);
+        self.commit_hidden(&here, &locked, parts).await?;
+        here.with(|_, state| state.index_insert(new_parent, entry.position, new_name, inode, kind));
+        let (volume, inside) = (self.clone(), there.clone());
+        at(&here, &there, async move {
+            volume.load(&inside, inode).await?;
+            inside.with(|_, state| {
+                let live = state.live.get_mut(&inode).ok_or(Errno::ESTALE)?;
+                live.record.links = record.links;
+                live.record.changed = now;
+                live.lookups += 1;
+                Ok(volume.shown(inode, live))
+            })
+        })
+        .await
+    }
+}
+
+impl Locked {
+    /// Nothing is locked yet.
+    pub(super) fn nothing() -> Self {
+        Locked { guards: Vec::new() }
+    }
+}

@@ -1,0 +1,250 @@
+//! Renaming: one commit over all partitions that have a part in it, so after a crash it has happened or it hasn't.
+
+use super::bars::Intent;
+use super::errno::Errno;
+use super::keys::{self, EntryRecord};
+use super::lookup::new_position;
+use super::state::Part;
+use super::types::*;
+use super::unlink::{Locked, Target, note};
+use super::volume::{Parts, Volume, at, check_name};
+use std::collections::BTreeMap;
+
+/// A name in a directory.
+#[derive(Clone, PartialEq, Eq)]
+struct Place {
+    parent: Inode,
+    name: Vec<u8>,
+}
+
+impl Volume {
+    /// Renames. Near the old name. That a directory doesn't become its own ancestor is the kernel's to see to: it has the whole path.
+    pub async fn rename(
+        &self,
+        parent: Inode,
+        name: &[u8],
+        new_parent: Inode,
+        new_name: &[u8],
+        mode: RenameMode,
+    ) -> Answer<()> {
+        check_name(new_name)?;
+        let from = Place { parent, name: name.to_vec() };
+        let to = Place { parent: new_parent, name: new_name.to_vec() };
+        let here = self.part_of_entry(parent, name).clone();
+        let there = self.part_of_entry(new_parent, new_name).clone();
+        let names = vec![(parent, from.name.clone()), (new_parent, to.name.clone())];
+        let locked = self.lock_names(&here, names).await?;
+        let source = self.entry(&here, parent, name).await?.ok_or(Errno::ENOENT)?;
+        if from == to {
+            return if mode == RenameMode::NoReplace { Err(Errno::EEXIST) } else { Ok(()) };
+        }
+        let passing = there.clone();
+        let _intent = at(&here, &there, async move { Intent::announce(&passing, new_parent).await }).await?;
+        let (volume, inside, wanted) = (self.clone(), there.clone(), to.clone());
+        let replaced =
+            at(&here, &there, async move { volume.entry(&inside, wanted.parent, &wanted.name).await }).await?;
+        match (mode, replaced) {
+            (RenameMode::NoReplace, Some(_)) => return Err(Errno::EEXIST),
+            (RenameMode::Exchange, None) => return Err(Errno::ENOENT),
+            // Two names of one file stay as they are.
+            (_, Some(replaced)) if replaced.inode == source.inode => return Ok(()),
+            _ => {}
+        }
+        if source.inode == new_parent {
+            return Err(Errno::EINVAL);
+        }
+        match (mode, replaced) {
+            (RenameMode::Exchange, Some(other)) => {
+                self.exchange(&here, locked, (from, source), (to, other)).await
+            }
+            (_, replaced) => self.replace(&here, &there, locked, (from, source), (to, replaced)).await,
+        }
+    }
+
+    async fn replace(
+        &self,
+        here: &Part,
+        there: &Part,
+        locked: Locked,
+        (from, source): (Place, EntryRecord),
+        (to, replaced): (Place, Option<EntryRecord>),
+    ) -> Answer<()> {
+        let moves_directory = source.kind == Kind::Directory;
+        if let Some(replaced) = replaced {
+            match (moves_directory, replaced.kind == Kind::Directory) {
+                (true, false) => return Err(Errno::ENOTDIR),
+                (false, true) => return Err(Errno::EISDIR),
+                _ => {}
+            }
+        }
+        let mut links = BTreeMap::new();
+        if moves_directory {
+            *links.entry(from.parent).or_insert(0) -= 1;
+            *links.entry(to.parent).or_insert(0) += 1;
+            if replaced.is_some() {
+                *links.entry(to.parent).or_insert(0) -= 1;
+            }
+        }
+        let mut inodes = vec![source.inode];
+        inodes.extend(replaced.map(|replaced| replaced.inode));
+        inodes.extend(links.keys());
+        let locked = self.lock_inodes(here, locked, inodes).await?;
+        let victim = match replaced {
+            Some(replaced) => Some((replaced.inode, self.target(here, replaced.inode).await?)),
+            None => None,
+        };
+        let barred = match &victim {
+            Some((inode, _)) if moves_directory => {
+                if !self.bar_if_empty(here, *inode).await? {
+                    return Err(Errno::ENOTEMPTY);
+                }
+                Some(*inode)
+            }
+            _ => None,
+        };
+        let moved = self.replace_barred(here, there, &locked, (&from, source), (&to, replaced), links, victim).await;
+        if let Some(inode) = barred {
+            self.unbar(inode, moved.is_ok());
+        }
+        moved
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the second half of one function: what it has found out")]
+    async fn replace_barred(
+        &self,
+        here: &Part,
+        there: &Part,
+        locked: &Locked,
+        (from, source): (&Place, EntryRecord),
+        (to, replaced): (&Place, Option<EntryRecord>),
+        links: BTreeMap<Inode, i32>,
+        victim: Option<(Inode, Target)>,
+    ) -> Answer<()> {
+        let now = self.now();
+        // A name that stays keeps its position: whoever is listing sees it once.
+        let position = match replaced {
+            Some(replaced) => replaced.position,
+            None => {
+                let (volume, inside) = (self.clone(), there.clone());
+                let number = at(here, there, async move { volume.next_number(&inside).await }).await?;
+                new_position(there, number)
+            }
+        };
+        let entry = EntryRecord { position, time: now, ..source };
+        let mut parts = Parts::default();
+        parts.of(here).remove_with_note(keys::entry(from.parent, &from.name), note(now));
+        parts.of(there).put(keys::entry(to.parent, &to.name), entry.encode());
+        self.add_changed(here, &mut parts, source.inode, now).await?;
+        if let Some((inode, target)) = &victim {
+            self.add_unlink(&mut parts, *inode, target, now);
+        }
+        self.add_parents(here, &mut parts, [from.parent, to.parent], &links, now).await?;
+        parts.allow_reserve();
+        self.commit_hidden(here, locked, parts).await?;
+        here.with(|_, state| state.index_remove(from.parent, source.position));
+        self.index(here, to, entry).await?;
+        self.apply_changed(here, source.inode, now).await?;
+        for (parent, change) in links.into_iter().filter(|(_, change)| *change != 0) {
+            self.apply_link_change(here, parent, change, now).await?;
+        }
+        if let Some((inode, target)) = &victim {
+            self.apply_unlink(here, *inode, target, now).await?;
+        }
+        Ok(())
+    }
+
+    async fn exchange(
+        &self,
+        here: &Part,
+        locked: Locked,
+        (from, source): (Place, EntryRecord),
+        (to, other): (Place, EntryRecord),
+    ) -> Answer<()> {
+        let mut links = BTreeMap::new();
+        for (entry, leaves, enters) in [(source, from.parent, to.parent), (other, to.parent, from.parent)] {
+            if entry.kind == Kind::Directory {
+                *links.entry(leaves).or_insert(0) -= 1;
+                *links.entry(enters).or_insert(0) += 1;
+            }
+        }
+        let mut inodes = vec![source.inode, other.inode];
+        inodes.extend(links.keys());
+        let locked = self.lock_inodes(here, locked, inodes).await?;
+        let now = self.now();
+        let there = self.part_of_entry(to.parent, &to.name).clone();
+        let at_from = EntryRecord { position: source.position, time: now, ..other };
+        let at_to = EntryRecord { position: other.position, time: now, ..source };
+        let mut parts = Parts::default();
+        parts.of(here).put(keys::entry(from.parent, &from.name), at_from.encode());
+        parts.of(&there).put(keys::entry(to.parent, &to.name), at_to.encode());
+        for inode in [source.inode, other.inode] {
+            self.add_changed(here, &mut parts, inode, now).await?;
+        }
+        self.add_parents(here, &mut parts, [from.parent, to.parent], &links, now).await?;
+        self.commit_hidden(here, &locked, parts).await?;
+        self.index(here, &from, at_from).await?;
+        self.index(here, &to, at_to).await?;
+        for inode in [source.inode, other.inode] {
+            self.apply_changed(here, inode, now).await?;
+        }
+        for (parent, change) in links.into_iter().filter(|(_, change)| *change != 0) {
+            self.apply_link_change(here, parent, change, now).await?;
+        }
+        Ok(())
+    }
+
+    /// Parents whose link counts change are part of the commit; the others hear of it.
+    async fn add_parents(
+        &self,
+        here: &Part,
+        parts: &mut Parts,
+        parents: [Inode; 2],
+        links: &BTreeMap<Inode, i32>,
+        now: Time,
+    ) -> Answer<()> {
+        for parent in parents {
+            match links.get(&parent) {
+                Some(change) if *change != 0 => {
+                    self.add_link_change(here, parts, parent, *change, now).await?;
+                }
+                _ => self.touch(parent, now),
+            }
+        }
+        Ok(())
+    }
+
+    /// The inode's record with a new time of change, as part of a commit. The caller holds its lock.
+    async fn add_changed(&self, here: &Part, parts: &mut Parts, inode: Inode, now: Time) -> Answer<()> {
+        let target = self.target(here, inode).await?;
+        let mut record = target.record;
+        record.changed = now;
+        parts.of(self.part_of_inode(inode)).put(keys::inode(inode), record.encode(&target.content));
+        Ok(())
+    }
+
+    async fn apply_changed(&self, here: &Part, inode: Inode, now: Time) -> Answer<()> {
+        let there = self.part_of_inode(inode).clone();
+        let inside = there.clone();
+        at(here, &there, async move {
+            inside.with(|_, state| {
+                if let Some(live) = state.live.get_mut(&inode) {
+                    live.record.changed = now;
+                }
+            });
+            Ok(())
+        })
+        .await
+    }
+
+    async fn index(&self, here: &Part, place: &Place, entry: EntryRecord) -> Answer<()> {
+        let there = self.part_of_entry(place.parent, &place.name).clone();
+        let (inside, place) = (there.clone(), place.clone());
+        at(here, &there, async move {
+            inside.with(|_, state| {
+                state.index_insert(place.parent, entry.position, &place.name, entry.inode, entry.kind);
+            });
+            Ok(())
+        })
+        .await
+    }
+}

@@ -1,0 +1,124 @@
+//! Space within files: allocating, punching holes, finding them, and copying ranges inside the store.
+
+use super::errno::Errno;
+use super::keys;
+use super::locks::{LockKey, lock, visible};
+use super::types::*;
+use super::volume::{Volume, at};
+
+/// How much a copy moves with one commit, in bytes.
+const COPY_BYTES: u64 = 1024 * 1024;
+
+impl Volume {
+    /// Allocates or zeros a range. Space isn't set aside: a log takes space when it is written to.
+    pub async fn fallocate(
+        &self,
+        caller: Caller,
+        inode: Inode,
+        offset: u64,
+        length: u64,
+        mode: AllocateMode,
+    ) -> Answer<()> {
+        let part = self.part_of_inode(inode).clone();
+        let _guard = lock(&part, LockKey::Inode(inode)).await;
+        let mut record = self.load(&part, inode).await?;
+        match record.kind {
+            Kind::File => {}
+            Kind::Directory => return Err(Errno::EISDIR),
+            _ => return Err(Errno::EINVAL),
+        }
+        let end = offset.checked_add(length).filter(|end| *end <= self.size_max()).ok_or(Errno::EFBIG)?;
+        if length == 0 {
+            return Err(Errno::EINVAL);
+        }
+        let grown = record.size.max(end);
+        let zeroed_size = match mode {
+            AllocateMode::KeepSize => return Ok(()),
+            AllocateMode::Grow => {
+                if grown > record.size {
+                    let now = self.now();
+                    record.modified = now;
+                    record.changed = now;
+                    if caller.uid != 0 {
+                        record.strip_set_id(caller.uid, caller.gid);
+                    }
+                    self.resize(&part, inode, record, grown).await?;
+                }
+                return Ok(());
+            }
+            AllocateMode::PunchHole | AllocateMode::ZeroRange { keep_size: true } => record.size,
+            AllocateMode::ZeroRange { keep_size: false } => grown,
+        };
+        let ticket = self.zero_locked(&part, caller, inode, offset, length, zeroed_size).await?;
+        part.settle(ticket).await?;
+        Ok(())
+    }
+
+    /// Finds data or a hole from `offset` on; ENXIO beyond the end.
+    pub async fn seek(&self, inode: Inode, offset: u64, what: Seek) -> Answer<u64> {
+        let part = self.part_of_inode(inode).clone();
+        visible(&part, &LockKey::Inode(inode)).await;
+        let record = self.load(&part, inode).await?;
+        if offset >= record.size {
+            return Err(Errno::ENXIO);
+        }
+        let chunk_bytes = u64::from(self.inner.chunk_bytes);
+        let found = match what {
+            Seek::Data if record.inline => Some(offset),
+            Seek::Hole if record.inline => Some(record.size),
+            Seek::Data => self
+                .chunks_from(&part, inode, offset / chunk_bytes, 1)
+                .first()
+                .map(|index| offset.max(u64::from(*index) * chunk_bytes))
+                .filter(|found| *found < record.size),
+            Seek::Hole => {
+                let mut index = offset / chunk_bytes;
+                let stored = |index: u64| {
+                    let key = u32::try_from(index).map(|index| keys::chunk(inode, index));
+                    key.is_ok_and(|key| part.with(|core, _| core.contains(&key)))
+                };
+                while index * chunk_bytes < record.size && stored(index) {
+                    index += 1;
+                }
+                Some(offset.max(index * chunk_bytes).min(record.size))
+            }
+        };
+        part.settled().await?;
+        found.ok_or(Errno::ENXIO)
+    }
+
+    /// Copies a range between files (or within one) without the bytes leaving the store; returns how many.
+    pub async fn copy_range(
+        &self,
+        caller: Caller,
+        from: Inode,
+        from_offset: u64,
+        to: Inode,
+        to_offset: u64,
+        length: u64,
+    ) -> Answer<u64> {
+        let here = self.part_of_inode(from).clone();
+        let there = self.part_of_inode(to).clone();
+        let overlaps = from_offset < to_offset.saturating_add(length) && to_offset < from_offset.saturating_add(length);
+        if from == to && overlaps {
+            return Err(Errno::EINVAL);
+        }
+        let mut copied = 0;
+        while copied < length {
+            let wanted = (length - copied).min(COPY_BYTES) as u32;
+            visible(&here, &LockKey::Inode(from)).await;
+            let record = self.load(&here, from).await?;
+            let bytes = self.read_as(&here, from, &record, from_offset + copied, wanted as usize).await?;
+            if bytes.is_empty() {
+                break;
+            }
+            let (volume, offset) = (self.clone(), to_offset + copied);
+            let kill_set_id = caller.uid != 0;
+            let written =
+                at(&here, &there, async move { volume.write(caller, to, offset, bytes, kill_set_id).await }).await?;
+            copied += u64::from(written);
+        }
+        here.settled().await?;
+        Ok(copied)
+    }
+}

@@ -1,0 +1,100 @@
+//! What a partition keeps in memory for the filesystem. Plain data, reached only inside the partition's turn.
+
+use super::attributes::InodeRecord;
+use super::locks::Locks;
+use super::types::{Inode, Kind, Time};
+use crate::engine::{Number, Partition};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::task::Waker;
+
+/// A partition as the filesystem uses it.
+pub(super) type Part = Partition<VolumeState>;
+
+/// What one partition keeps for the filesystem, inside its turn.
+#[derive(Default)]
+pub struct VolumeState {
+    /// Inodes in use: looked up by the kernel, or with something unsaved.
+    pub(super) live: HashMap<Inode, Live>,
+    pub(super) locks: Locks,
+    /// Directories in which nothing may be made at the moment, or ever again.
+    pub(super) bars: HashMap<Inode, Bar>,
+    /// Names that are about to be made in a directory by operations that have passed its bar.
+    pub(super) intents: HashMap<Inode, u32>,
+    /// Directories that are being listed.
+    pub(super) indexes: HashMap<Inode, DirectoryIndex>,
+    pub(super) counter: Counter,
+    /// Directories living here whose times aren't in their records yet.
+    pub(super) dirty: BTreeSet<Inode>,
+    /// Times of directories that opening found in their entries; they go into the inode when it is loaded.
+    pub(super) recovered_times: BTreeMap<Inode, Time>,
+    /// What the partition's own record says about that.
+    pub(super) absorbed: Number,
+}
+
+/// An inode in use.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Live {
+    pub(super) record: InodeRecord,
+    /// How often the kernel has looked it up and not forgotten it.
+    pub(super) lookups: u64,
+    /// It has no name left.
+    pub(super) orphan: bool,
+    /// Partitions may hold listings or bars for it.
+    pub(super) listed: bool,
+}
+
+/// A directory in which nothing may be made.
+#[derive(Default)]
+pub(super) struct Bar {
+    /// It is gone for good.
+    pub(super) removed: bool,
+    pub(super) waiters: Vec<Waker>,
+}
+
+/// The names of a directory in this partition, by position.
+#[derive(Default)]
+pub(super) struct DirectoryIndex {
+    /// All names are in it.
+    pub(super) complete: bool,
+    pub(super) names: BTreeMap<u64, IndexedName>,
+    /// Positions that went while the names were being gathered.
+    pub(super) removed: BTreeSet<u64>,
+    pub(super) waiters: Vec<Waker>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct IndexedName {
+    pub(super) name: Box<[u8]>,
+    pub(super) inode: Inode,
+    pub(super) kind: Kind,
+}
+
+/// Where new numbers come from.
+#[derive(Default)]
+pub(super) struct Counter {
+    pub(super) next: u64,
+    /// Durably reserved up to here.
+    pub(super) end: u64,
+    pub(super) reserving: bool,
+    pub(super) failure: Option<super::errno::Errno>,
+    pub(super) waiters: Vec<Waker>,
+}
+
+impl VolumeState {
+    /// A name has come, or leads elsewhere: listings under way follow.
+    pub(super) fn index_insert(&mut self, parent: Inode, position: u64, name: &[u8], inode: Inode, kind: Kind) {
+        if let Some(index) = self.indexes.get_mut(&parent) {
+            index.names.insert(position, IndexedName { name: name.into(), inode, kind });
+        }
+    }
+
+    /// A name has gone.
+    pub(super) fn index_remove(&mut self, parent: Inode, position: u64) {
+        if let Some(index) = self.indexes.get_mut(&parent) {
+            index.names.remove(&position);
+            if !index.complete {
+                index.removed.insert(position);
+            }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Extended attributes: one record each, and their count in the inode's record, so that "there is none" costs nothing.
+
+use super::errno::Errno;
+use super::keys;
+use super::locks::{LockKey, lock, visible};
+use super::types::*;
+use super::volume::Volume;
+use crate::engine::Batch;
+
+/// The longest value, in bytes.
+const VALUE_BYTES_MAX: usize = 64 * 1024;
+/// The longest name, in bytes.
+const NAME_BYTES_MAX: usize = 255;
+/// Of ours, made up when asked for; see [`Volume::getxattr`].
+const OWN_PREFIX: &[u8] = b"user.bitkv.";
+
+impl Volume {
+    /// An extended attribute; ENODATA if there is none. `user.bitkv.partition` tells where an inode lives; it isn't listed.
+    pub async fn getxattr(&self, inode: Inode, name: &[u8]) -> Answer<Vec<u8>> {
+        let part = self.part_of_inode(inode).clone();
+        check_namespace(name)?;
+        visible(&part, &LockKey::Inode(inode)).await;
+        let record = self.load(&part, inode).await?;
+        if name == b"user.bitkv.partition" {
+            return Ok(part.id().to_string().into_bytes());
+        }
+        if record.xattrs == 0 {
+            return Err(Errno::ENODATA);
+        }
+        let value = part.get(&keys::xattr(inode, name)).await?;
+        part.settled().await?;
+        value.ok_or(Errno::ENODATA)
+    }
+
+    /// Names of the extended attributes, each followed by a zero byte.
+    pub async fn listxattr(&self, inode: Inode) -> Answer<Vec<u8>> {
+        let part = self.part_of_inode(inode).clone();
+        visible(&part, &LockKey::Inode(inode)).await;
+        let record = self.load(&part, inode).await?;
+        if record.xattrs == 0 {
+            return Ok(Vec::new());
+        }
+        let listed = part.with(|core, _| core.list(&keys::xattrs_of(inode), None, usize::MAX));
+        let mut names = Vec::new();
+        for key in listed {
+            if let Some((_, name)) = keys::parse_xattr(&key) {
+                names.extend_from_slice(name);
+                names.push(0);
+            }
+        }
+        part.settled().await?;
+        Ok(names)
+    }
+
+    /// Sets an extended attribute.
+    pub async fn setxattr(
+        &self,
+        _caller: Caller,
+        inode: Inode,
+        name: &[u8],
+        value: &[u8],
+        mode: XattrMode,
+    ) -> Answer<()> {
+        check_namespace(name)?;
+        check_writable(name)?;
+        if value.len() > VALUE_BYTES_MAX {
+            return Err(Errno::E2BIG);
+        }
+        let part = self.part_of_inode(inode).clone();
+        let _guard = lock(&part, LockKey::Inode(inode)).await;
+        self.load(&part, inode).await?;
+        let key = keys::xattr(inode, name);
+        let exists = part.with(|core, _| core.contains(&key));
+        match mode {
+            XattrMode::Create if exists => return Err(Errno::EEXIST),
+            XattrMode::Replace if !exists => return Err(Errno::ENODATA),
+            _ => {}
+        }
+        let now = self.now();
+        let mut batch = Batch::new();
+        batch.put(key, value);
+        self.update(&part, inode, batch, move |record| {
+            record.xattrs += u32::from(!exists);
+            record.changed = now;
+        })
+        .await
+    }
+
+    /// Removes an extended attribute; ENODATA if there is none.
+    pub async fn removexattr(&self, _caller: Caller, inode: Inode, name: &[u8]) -> Answer<()> {
+        check_namespace(name)?;
+        check_writable(name)?;
+        let part = self.part_of_inode(inode).clone();
+        let _guard = lock(&part, LockKey::Inode(inode)).await;
+        self.load(&part, inode).await?;
+        let key = keys::xattr(inode, name);
+        if !part.with(|core, _| core.contains(&key)) {
+            return Err(Errno::ENODATA);
+        }
+        let now = self.now();
+        let mut batch = Batch::new();
+        batch.remove(key);
+        self.update(&part, inode, batch, move |record| {
+            record.xattrs = record.xattrs.saturating_sub(1);
+            record.changed = now;
+        })
+        .await
+    }
+}
+
+fn check_namespace(name: &[u8]) -> Answer<()> {
+    if name.len() > NAME_BYTES_MAX {
+        return Err(Errno::ERANGE);
+    }
+    let known = [&b"user."[..], b"trusted.", b"security."];
+    if !known.iter().any(|prefix| name.starts_with(prefix) && name.len() > prefix.len()) {
+        // Among them the access control lists of `system.`, which aren't enforced yet and so must not seem to be.
+        return Err(Errno::EOPNOTSUPP);
+    }
+    Ok(())
+}
+
+fn check_writable(name: &[u8]) -> Answer<()> {
+    if name.starts_with(OWN_PREFIX) { Err(Errno::EPERM) } else { Ok(()) }
+}
