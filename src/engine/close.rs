@@ -2,6 +2,7 @@
 //! next opening time, never data.
 
 use super::common::Common;
+use super::core::Core;
 use super::disk::Disk;
 use super::error::WriteError;
 use super::format::Damage;
@@ -14,6 +15,9 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc;
 
+/// How often it is looked whether slow work has come to an end.
+const QUIET_POLL: std::time::Duration = std::time::Duration::from_millis(5);
+
 /// Closes what is open. Waits for the disk. In a simulated world the simulator must have run everything before.
 pub(crate) fn close<'a>(
     common: &Arc<Common>,
@@ -21,6 +25,9 @@ pub(crate) fn close<'a>(
 ) -> Result<(), WriteError> {
     if common.config.read_only {
         return Ok(());
+    }
+    for shell in shells.clone() {
+        wait_until_quiet(shell);
     }
     sync_everything(common, shells.clone())?;
     let stable = common.order.stable();
@@ -57,17 +64,38 @@ fn sync_everything<'a>(
     }
     block_on_sync(common)?;
     if let Some(first) = shells.clone().next() {
-        let inside = first.clone();
+        let writing = first.clone();
         let (sender, receiver) = mpsc::channel();
         first
             .submit(async move {
-                inside.write_watermark();
+                writing.write_watermark();
                 let _ = sender.send(());
             })
             .detach();
         let _ = receiver.recv();
     }
     block_on_sync(common)
+}
+
+/// Something done to a core in its turn, waiting for it on this thread; at once where one thread plays all roles.
+fn inside<R: Send + 'static>(shell: &Arc<Shell>, f: impl FnOnce(&mut Core) -> R + Send + 'static) -> Option<R> {
+    if shell.turn.policy() == Policy::Manual {
+        return Some(shell.with_quiet(f));
+    }
+    let (sender, receiver) = mpsc::channel();
+    let core = shell.clone();
+    shell.submit(async move { drop(sender.send(core.with(f))) }).detach();
+    receiver.recv().ok()
+}
+
+/// Compaction stops by itself once the store is closing, and a segment that is being made gets finished.
+fn wait_until_quiet(shell: &Arc<Shell>) {
+    if shell.turn.policy() == Policy::Manual {
+        return;
+    }
+    while inside(shell, |core| core.compaction.running || core.spares.creating) == Some(true) {
+        std::thread::sleep(QUIET_POLL);
+    }
 }
 
 fn block_on_sync(common: &Arc<Common>) -> Result<(), WriteError> {
@@ -79,12 +107,13 @@ fn block_on_sync(common: &Arc<Common>) -> Result<(), WriteError> {
 
 /// Cuts the active segment to its length and writes its hint; removes the segments made ahead.
 fn tidy(disk: &dyn Disk, shell: &Arc<Shell>, stable: Number) -> io::Result<()> {
-    let (id, file, end, spares) = shell.with_quiet(|core| {
+    let found = inside(shell, |core| {
         let spares = [core.spares.next.take(), core.spares.reserve.take()];
         let spares: Vec<_> = spares.into_iter().flatten().collect();
         let log = core.log();
         (log.segment(), log.file().clone(), log.end(), spares)
     });
+    let Some((id, file, end, spares)) = found else { return Ok(()) };
     for spare in spares {
         remove_segment(disk, shell.id, spare.id)?;
     }

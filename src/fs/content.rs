@@ -22,9 +22,12 @@ impl Volume {
         let part = self.part_of_inode(inode).clone();
         visible(&part, &LockKey::Inode(inode)).await;
         let record = self.load(&part, inode).await?;
-        let content = self.read_as(&part, inode, &record, offset, length as usize).await?;
+        let content = self.read_as(&part, inode, &record, offset, length as usize).await;
+        if content == Err(Errno::EIO) {
+            self.explain(inode).await;
+        }
         part.settled().await?;
-        Ok(content)
+        content
     }
 
     /// Reads as the record says. No await lies between the look at the record and the look at the chunks.

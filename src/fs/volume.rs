@@ -7,6 +7,7 @@ use super::chunk;
 use super::directory::Flush;
 use super::errno::Errno;
 use super::keys::{self, MetaRecord, NAME_BYTES_MAX};
+use super::paths::Paths;
 use super::state::{Counter, Part, VolumeState};
 use super::types::*;
 use crate::engine::{
@@ -35,6 +36,7 @@ pub(super) struct Inner {
     pub(super) chunk_bytes: u32,
     pub(super) tally: Arc<Tally>,
     pub(super) flush: Flush,
+    pub(super) paths: Paths,
     blockers: Arc<Blockers>,
 }
 
@@ -115,7 +117,7 @@ impl Volume {
         let flush = Flush::new(store.partition_count());
         let blockers = Blockers::new(volume.blocking_threads_max);
         let volume_config = volume;
-        let volume = Volume { inner: Arc::new(Inner { store, chunk_bytes, tally, flush, blockers }) };
+        let volume = Volume { inner: Arc::new(Inner { store, chunk_bytes, tally, flush, paths: Paths::default(), blockers }) };
         volume.start(&volume_config, policy, read_only, orphans)?;
         Ok(volume)
     }

@@ -30,7 +30,7 @@ pub struct UringDisk {
 }
 
 impl UringDisk {
-    /// Opens a directory, with a queue for each of so many partitions; makes it unless it is opened for reading only.
+    /// Opens a directory, with so many workers (at least one; partitions share them if there are fewer); makes it unless it is opened for reading only.
     ///
     /// # Errors
     /// If the directory can't be made or read, or a thread can't be started.
@@ -44,7 +44,7 @@ impl UringDisk {
         Ok(Arc::new(UringDisk {
             directory,
             read_only,
-            workers: (0..workers).map(Worker::start).collect::<io::Result<_>>()?,
+            workers: (0..workers.max(1)).map(Worker::start).collect::<io::Result<_>>()?,
             background: Background::start()?,
             lock: Mutex::new(None),
         }))
@@ -142,7 +142,7 @@ impl Disk for UringDisk {
 
     fn submit(&self, queue: Queue, request: Request) {
         match queue {
-            Queue::Worker(index) => self.workers[index].submit(request),
+            Queue::Worker(index) => self.workers[index % self.workers.len()].submit(request),
             Queue::Background => self.background.submit(request),
         }
     }

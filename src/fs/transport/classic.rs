@@ -1,0 +1,782 @@
+//! The classic transport: requests over `/dev/fuse`, by way of the `fuser` crate, which is named here and in `convert` alone. Each callback
+//! decodes, dispatches one operation of the volume (or of the control directory) and returns; the operation replies by itself.
+//!
+//! A reply that is dropped unsent (its operation panicked) answers EIO.
+
+use super::convert::{self, FOR_EVER, errno};
+use crate::fs::control::{Control, ControlNode, is_control};
+use crate::fs::errno::Errno;
+use crate::fs::types::*;
+use crate::fs::volume::{Near, Volume};
+use fuser::{
+    BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
+    IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite,
+    ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// The most that one read or write request moves, in bytes.
+const REQUEST_BYTES_MAX: u32 = 1024 * 1024;
+/// Requests that nobody waits for at once (read-ahead) which the kernel may have under way.
+const BACKGROUND_MAX: u16 = 64;
+/// How many names one listing request is answered with at most.
+const NAMES_MAX: usize = 1024;
+/// The same for names with attributes, which take more room.
+const NAMES_PLUS_MAX: usize = 256;
+/// Inode numbers are never used twice.
+const GENERATION: Generation = Generation(0);
+
+/// The adapter between the kernel and a volume.
+pub struct Classic {
+    volume: Volume,
+    control: Arc<Control>,
+}
+
+impl Classic {
+    /// An adapter for the volume; its root has `.bitkv`.
+    pub fn new(volume: Volume, control: Arc<Control>) -> Self {
+        Classic { volume, control }
+    }
+
+    /// Runs an operation near an inode or name.
+    fn run<F: Future<Output = ()> + Send + 'static>(&self, near: Near<'_>, operation: impl FnOnce(Volume) -> F) {
+        self.volume.dispatch(near, operation(self.volume.clone()));
+    }
+
+    fn make(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        new: NewInode,
+        reply: impl FnOnce(Answer<Attributes>) + Send + 'static,
+    ) {
+        let (parent, name) = (inode(parent), name.as_bytes().to_vec());
+        if self.control.owns(parent, &name) {
+            return reply(Err(Errno::EPERM));
+        }
+        let caller = caller(request);
+        let near = name.clone();
+        self.run(Near::Name(parent, &near), |volume| async move {
+            reply(volume.make(caller, parent, &name, new).await);
+        });
+    }
+}
+
+fn inode(number: INodeNo) -> Inode {
+    Inode(number.0)
+}
+
+fn caller(request: &Request) -> Caller {
+    Caller { uid: request.uid(), gid: request.gid() }
+}
+
+fn answer_entry(reply: ReplyEntry, answer: Answer<Attributes>) {
+    match answer {
+        Ok(attributes) => reply.entry(&FOR_EVER, &convert::attributes(&attributes), GENERATION),
+        Err(error) => reply.error(errno(error)),
+    }
+}
+
+fn answer_empty(reply: ReplyEmpty, answer: Answer<()>) {
+    match answer {
+        Ok(()) => reply.ok(),
+        Err(error) => reply.error(errno(error)),
+    }
+}
+
+/// A value for a caller who may only want to know its size.
+fn answer_xattr(reply: ReplyXattr, size: u32, answer: Answer<Vec<u8>>) {
+    match answer {
+        Ok(value) if size == 0 => reply.size(value.len() as u32),
+        Ok(value) if value.len() > size as usize => reply.error(fuser::Errno::ERANGE),
+        Ok(value) => reply.data(&value),
+        Err(error) => reply.error(errno(error)),
+    }
+}
+
+/// Each lookup of a control file is an opening: it has a node of its own, and nothing about it is kept.
+fn answer_control_entry(reply: ReplyEntry, node: Answer<ControlNode>) {
+    match node {
+        Ok(node) => {
+            let attributes = convert::attributes(&node.attributes);
+            let entry_ttl = if node.is_directory() { FOR_EVER } else { Duration::ZERO };
+            reply.entry_with_ttls(&Duration::ZERO, &entry_ttl, &attributes, GENERATION);
+        }
+        Err(error) => reply.error(errno(error)),
+    }
+}
+
+impl Filesystem for Classic {
+    fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        let wanted = [
+            InitFlags::FUSE_PARALLEL_DIROPS,
+            InitFlags::FUSE_DO_READDIRPLUS,
+            InitFlags::FUSE_READDIRPLUS_AUTO,
+            InitFlags::FUSE_CACHE_SYMLINKS,
+            InitFlags::FUSE_NO_OPEN_SUPPORT,
+            InitFlags::FUSE_NO_OPENDIR_SUPPORT,
+            InitFlags::FUSE_HANDLE_KILLPRIV_V2,
+            InitFlags::FUSE_ASYNC_DIO,
+            InitFlags::FUSE_EXPLICIT_INVAL_DATA,
+        ];
+        for flag in wanted {
+            // Older kernels do without.
+            let _ = config.add_capabilities(flag);
+        }
+        let _ = config.set_max_write(REQUEST_BYTES_MAX);
+        let _ = config.set_max_readahead(REQUEST_BYTES_MAX);
+        let _ = config.set_max_background(BACKGROUND_MAX);
+        Ok(())
+    }
+
+    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let (parent, name) = (inode(parent), name.as_bytes().to_vec());
+        if self.control.owns(parent, &name) {
+            return answer_control_entry(reply, self.control.lookup(parent, &name));
+        }
+        let near = name.clone();
+        self.run(Near::Name(parent, &near), |volume| async move {
+            match volume.lookup(parent, &name).await {
+                // That a name isn't there may be kept as well.
+                Err(Errno::ENOENT) => reply.entry(&FOR_EVER, &convert::nothing(), GENERATION),
+                answer => answer_entry(reply, answer),
+            }
+        });
+    }
+
+    fn forget(&self, _request: &Request, number: INodeNo, lookups: u64) {
+        match is_control(inode(number)) {
+            true => self.control.forget(inode(number), lookups),
+            false => self.volume.forget(inode(number), lookups),
+        }
+    }
+
+    fn getattr(&self, _request: &Request, number: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
+        let number = inode(number);
+        if is_control(number) {
+            return match self.control.getattr(number) {
+                Ok(attributes) => reply.attr(&FOR_EVER, &convert::attributes(&attributes)),
+                Err(error) => reply.error(errno(error)),
+            };
+        }
+        self.run(Near::Inode(number), |volume| async move {
+            match volume.getattr(number).await {
+                Ok(attributes) => reply.attr(&FOR_EVER, &convert::attributes(&attributes)),
+                Err(error) => reply.error(errno(error)),
+            }
+        });
+    }
+
+    fn setattr(
+        &self,
+        request: &Request,
+        number: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        accessed: Option<TimeOrNow>,
+        modified: Option<TimeOrNow>,
+        changed: Option<SystemTime>,
+        _handle: Option<FileHandle>,
+        _created: Option<SystemTime>,
+        _changed_flags: Option<SystemTime>,
+        _backed_up: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let number = inode(number);
+        let set = SetAttributes {
+            permissions: mode.map(|mode| (mode & 0o7777) as u16),
+            uid,
+            gid,
+            size,
+            accessed: accessed.map(convert::set_time),
+            modified: modified.map(convert::set_time),
+            changed: changed.map(convert::time),
+            kill_set_id: false,
+        };
+        if is_control(number) {
+            return match self.control.setattr(number, &set) {
+                Ok(attributes) => reply.attr(&Duration::ZERO, &convert::attributes(&attributes)),
+                Err(error) => reply.error(errno(error)),
+            };
+        }
+        let caller = caller(request);
+        self.run(Near::Inode(number), |volume| async move {
+            match volume.setattr(caller, number, set).await {
+                Ok(attributes) => reply.attr(&FOR_EVER, &convert::attributes(&attributes)),
+                Err(error) => reply.error(errno(error)),
+            }
+        });
+    }
+
+    fn readlink(&self, _request: &Request, number: INodeNo, reply: ReplyData) {
+        let number = inode(number);
+        self.run(Near::Inode(number), |volume| async move {
+            match volume.readlink(number).await {
+                Ok(target) => reply.data(&target),
+                Err(error) => reply.error(errno(error)),
+            }
+        });
+    }
+
+    fn mknod(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        device: u32,
+        reply: ReplyEntry,
+    ) {
+        let Some(kind) = convert::kind_of_mode(mode) else { return reply.error(fuser::Errno::EINVAL) };
+        let new = NewInode { kind, permissions: (mode & 0o7777) as u16, device, target: Vec::new() };
+        self.make(request, parent, name, new, |answer| answer_entry(reply, answer));
+    }
+
+    fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
+        let permissions = (mode & 0o7777) as u16;
+        let new = NewInode { kind: Kind::Directory, permissions, device: 0, target: Vec::new() };
+        self.make(request, parent, name, new, |answer| answer_entry(reply, answer));
+    }
+
+    fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        let target = target.as_os_str().as_bytes().to_vec();
+        let new = NewInode { kind: Kind::Symlink, permissions: 0o777, device: 0, target };
+        self.make(request, parent, name, new, |answer| answer_entry(reply, answer));
+    }
+
+    fn create(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        _flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let permissions = (mode & 0o7777) as u16;
+        let new = NewInode { kind: Kind::File, permissions, device: 0, target: Vec::new() };
+        self.make(request, parent, name, new, |answer| match answer {
+            Ok(attributes) => {
+                let attributes = convert::attributes(&attributes);
+                let flags = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH;
+                reply.created(&FOR_EVER, &attributes, GENERATION, FileHandle(0), flags);
+            }
+            Err(error) => reply.error(errno(error)),
+        });
+    }
+
+    fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let (parent, name) = (inode(parent), name.as_bytes().to_vec());
+        if self.control.owns(parent, &name) {
+            return reply.error(fuser::Errno::EPERM);
+        }
+        let near = name.clone();
+        self.run(Near::Name(parent, &near), |volume| async move {
+            answer_empty(reply, volume.unlink(parent, &name).await);
+        });
+    }
+
+    fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let (parent, name) = (inode(parent), name.as_bytes().to_vec());
+        if self.control.owns(parent, &name) {
+            return reply.error(fuser::Errno::EPERM);
+        }
+        let near = name.clone();
+        self.run(Near::Name(parent, &near), |volume| async move {
+            answer_empty(reply, volume.rmdir(parent, &name).await);
+        });
+    }
+
+    fn rename(
+        &self,
+        _request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let (parent, name) = (inode(parent), name.as_bytes().to_vec());
+        let (new_parent, new_name) = (inode(new_parent), new_name.as_bytes().to_vec());
+        if self.control.owns(parent, &name) || self.control.owns(new_parent, &new_name) {
+            return reply.error(fuser::Errno::EPERM);
+        }
+        let mode = match flags {
+            flags if flags.is_empty() => RenameMode::Replace,
+            RenameFlags::RENAME_NOREPLACE => RenameMode::NoReplace,
+            RenameFlags::RENAME_EXCHANGE => RenameMode::Exchange,
+            // Among them whiteouts, which overlay filesystems make by themselves where they can't be had.
+            _ => return reply.error(fuser::Errno::EINVAL),
+        };
+        let near = name.clone();
+        self.run(Near::Name(parent, &near), |volume| async move {
+            answer_empty(reply, volume.rename(parent, &name, new_parent, &new_name, mode).await);
+        });
+    }
+
+    fn link(
+        &self,
+        _request: &Request,
+        number: INodeNo,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        let number = inode(number);
+        let (new_parent, new_name) = (inode(new_parent), new_name.as_bytes().to_vec());
+        if is_control(number) || self.control.owns(new_parent, &new_name) {
+            return reply.error(fuser::Errno::EPERM);
+        }
+        let near = new_name.clone();
+        self.run(Near::Name(new_parent, &near), |volume| async move {
+            answer_entry(reply, volume.link(number, new_parent, &new_name).await);
+        });
+    }
+
+    /// Not needed, the kernel is told once: then an opening costs no request at all.
+    fn open(&self, _request: &Request, _number: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        reply.error(fuser::Errno::ENOSYS);
+    }
+
+    fn opendir(&self, _request: &Request, _number: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        reply.error(fuser::Errno::ENOSYS);
+    }
+
+    fn flush(&self, _request: &Request, _number: INodeNo, _handle: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
+        reply.error(fuser::Errno::ENOSYS);
+    }
+
+    fn read(
+        &self,
+        _request: &Request,
+        number: INodeNo,
+        _handle: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let number = inode(number);
+        if is_control(number) {
+            return match self.control.read(number, offset, size) {
+                Ok(bytes) => reply.data(&bytes),
+                Err(error) => reply.error(errno(error)),
+            };
+        }
+        self.run(Near::Inode(number), |volume| async move {
+            match volume.read(number, offset, size).await {
+                Ok(bytes) => reply.data(&bytes),
+                Err(error) => reply.error(errno(error)),
+            }
+        });
+    }
+
+    fn write(
+        &self,
+        request: &Request,
+        number: INodeNo,
+        _handle: FileHandle,
+        offset: u64,
+        data: &[u8],
+        write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let number = inode(number);
+        let caller = caller(request);
+        let data = data.to_vec();
+        if is_control(number) {
+            let control = self.control.clone();
+            self.run(Near::Inode(Inode::ROOT), |_| async move {
+                match control.write(number, &data).await {
+                    Ok(()) => reply.written(data.len() as u32),
+                    Err(error) => reply.error(errno(error)),
+                }
+            });
+            return;
+        }
+        let kill = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        self.run(Near::Inode(number), |volume| async move {
+            match volume.write(caller, number, offset, data, kill).await {
+                Ok(count) => reply.written(count),
+                Err(error) => reply.error(errno(error)),
+            }
+        });
+    }
+
+    fn fsync(&self, _request: &Request, number: INodeNo, _handle: FileHandle, _data: bool, reply: ReplyEmpty) {
+        if is_control(inode(number)) {
+            return reply.ok();
+        }
+        self.run(Near::Inode(inode(number)), |volume| async move { answer_empty(reply, volume.sync().await) });
+    }
+
+    fn fsyncdir(&self, request: &Request, number: INodeNo, handle: FileHandle, data: bool, reply: ReplyEmpty) {
+        self.fsync(request, number, handle, data, reply);
+    }
+
+    fn readdir(
+        &self,
+        _request: &Request,
+        number: INodeNo,
+        _handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        let number = inode(number);
+        if add_dots(number, offset, |inode, offset, name| {
+            reply.add(INodeNo(inode.0), offset, fuser::FileType::Directory, OsStr::from_bytes(name))
+        }) {
+            return reply.ok();
+        }
+        if is_control(number) {
+            for entry in self.control.list(offset) {
+                let name = OsStr::from_bytes(&entry.name);
+                if reply.add(INodeNo(entry.inode.0), entry.position, convert::kind(entry.kind), name) {
+                    break;
+                }
+            }
+            return reply.ok();
+        }
+        self.run(Near::Inode(number), |volume| async move {
+            match volume.readdir(number, offset, NAMES_MAX, false).await {
+                Ok(entries) => {
+                    for entry in entries {
+                        let name = OsStr::from_bytes(&entry.name);
+                        if reply.add(INodeNo(entry.inode.0), entry.position, convert::kind(entry.kind), name) {
+                            break;
+                        }
+                    }
+                    reply.ok();
+                }
+                Err(error) => reply.error(errno(error)),
+            }
+        });
+    }
+
+    fn readdirplus(
+        &self,
+        _request: &Request,
+        number: INodeNo,
+        _handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        let number = inode(number);
+        // With node 0 an entry is a name only, and nothing has been looked up.
+        if add_dots(number, offset, |inode, offset, name| {
+            let attributes = convert::name_only(inode, Kind::Directory);
+            reply.add(INodeNo(0), offset, OsStr::from_bytes(name), &Duration::ZERO, &attributes, GENERATION)
+        }) {
+            return reply.ok();
+        }
+        if is_control(number) {
+            for entry in self.control.list(offset) {
+                let attributes = convert::name_only(entry.inode, entry.kind);
+                let name = OsStr::from_bytes(&entry.name);
+                if reply.add(INodeNo(0), entry.position, name, &Duration::ZERO, &attributes, GENERATION) {
+                    break;
+                }
+            }
+            return reply.ok();
+        }
+        self.run(Near::Inode(number), |volume| async move {
+            let entries = match volume.readdir(number, offset, NAMES_PLUS_MAX, true).await {
+                Ok(entries) => entries,
+                Err(error) => return reply.error(errno(error)),
+            };
+            let mut full = false;
+            for entry in entries {
+                if !full {
+                    let name = OsStr::from_bytes(&entry.name);
+                    let (number, attributes) = match &entry.attributes {
+                        Some(attributes) => (INodeNo(entry.inode.0), convert::attributes(attributes)),
+                        None => (INodeNo(0), convert::name_only(entry.inode, entry.kind)),
+                    };
+                    full = reply.add(number, entry.position, name, &FOR_EVER, &attributes, GENERATION);
+                }
+                // What didn't fit was looked up all the same.
+                if full && entry.attributes.is_some() {
+                    volume.forget(entry.inode, 1);
+                }
+            }
+            reply.ok();
+        });
+    }
+
+    fn statfs(&self, _request: &Request, _number: INodeNo, reply: ReplyStatfs) {
+        const BLOCK: u64 = 4096;
+        self.run(Near::Inode(Inode::ROOT), |volume| async move {
+            match volume.statfs().await {
+                Ok(found) => {
+                    let free = found.available_bytes / BLOCK;
+                    let free_inodes = found.available_bytes / 1024;
+                    let inodes = found.inodes + free_inodes;
+                    let total = found.total_bytes / BLOCK;
+                    reply.statfs(total, free, free, inodes, free_inodes, BLOCK as u32, 255, BLOCK as u32);
+                }
+                Err(error) => reply.error(errno(error)),
+            }
+        });
+    }
+
+    fn setxattr(
+        &self,
+        request: &Request,
+        number: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        let number = inode(number);
+        if is_control(number) {
+            return reply.error(fuser::Errno::EPERM);
+        }
+        let mode = match flags {
+            libc::XATTR_CREATE => XattrMode::Create,
+            libc::XATTR_REPLACE => XattrMode::Replace,
+            _ => XattrMode::Any,
+        };
+        let (caller, name, value) = (caller(request), name.as_bytes().to_vec(), value.to_vec());
+        self.run(Near::Inode(number), |volume| async move {
+            answer_empty(reply, volume.setxattr(caller, number, &name, &value, mode).await);
+        });
+    }
+
+    fn getxattr(&self, _request: &Request, number: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let number = inode(number);
+        if is_control(number) {
+            return reply.error(fuser::Errno::ENODATA);
+        }
+        let name = name.as_bytes().to_vec();
+        self.run(Near::Inode(number), |volume| async move {
+            answer_xattr(reply, size, volume.getxattr(number, &name).await);
+        });
+    }
+
+    fn listxattr(&self, _request: &Request, number: INodeNo, size: u32, reply: ReplyXattr) {
+        let number = inode(number);
+        if is_control(number) {
+            return answer_xattr(reply, size, Ok(Vec::new()));
+        }
+        self.run(Near::Inode(number), |volume| async move {
+            answer_xattr(reply, size, volume.listxattr(number).await);
+        });
+    }
+
+    fn removexattr(&self, request: &Request, number: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let number = inode(number);
+        if is_control(number) {
+            return reply.error(fuser::Errno::EPERM);
+        }
+        let (caller, name) = (caller(request), name.as_bytes().to_vec());
+        self.run(Near::Inode(number), |volume| async move {
+            answer_empty(reply, volume.removexattr(caller, number, &name).await);
+        });
+    }
+
+    /// Answered at once: some programs ask at every opening.
+    fn ioctl(
+        &self,
+        _request: &Request,
+        _number: INodeNo,
+        _handle: FileHandle,
+        _flags: IoctlFlags,
+        _command: u32,
+        _data: &[u8],
+        _size: u32,
+        reply: ReplyIoctl,
+    ) {
+        reply.error(fuser::Errno::ENOTTY);
+    }
+
+    fn fallocate(
+        &self,
+        request: &Request,
+        number: INodeNo,
+        _handle: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        let number = inode(number);
+        if is_control(number) {
+            return reply.error(fuser::Errno::EPERM);
+        }
+        const PUNCH: i32 = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        const ZERO_KEEP: i32 = libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE;
+        let mode = match mode {
+            0 => AllocateMode::Grow,
+            libc::FALLOC_FL_KEEP_SIZE => AllocateMode::KeepSize,
+            PUNCH => AllocateMode::PunchHole,
+            libc::FALLOC_FL_ZERO_RANGE => AllocateMode::ZeroRange { keep_size: false },
+            ZERO_KEEP => AllocateMode::ZeroRange { keep_size: true },
+            _ => return reply.error(fuser::Errno::EOPNOTSUPP),
+        };
+        let caller = caller(request);
+        self.run(Near::Inode(number), |volume| async move {
+            answer_empty(reply, volume.fallocate(caller, number, offset, length, mode).await);
+        });
+    }
+
+    fn lseek(
+        &self,
+        _request: &Request,
+        number: INodeNo,
+        _handle: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        let number = inode(number);
+        let what = match whence {
+            libc::SEEK_DATA => Seek::Data,
+            libc::SEEK_HOLE => Seek::Hole,
+            _ => return reply.error(fuser::Errno::EINVAL),
+        };
+        let Ok(offset) = u64::try_from(offset) else { return reply.error(fuser::Errno::ENXIO) };
+        if is_control(number) {
+            return reply.error(fuser::Errno::EINVAL);
+        }
+        self.run(Near::Inode(number), |volume| async move {
+            match volume.seek(number, offset, what).await {
+                Ok(found) => reply.offset(found as i64),
+                Err(error) => reply.error(errno(error)),
+            }
+        });
+    }
+
+    fn copy_file_range(
+        &self,
+        request: &Request,
+        from: INodeNo,
+        _from_handle: FileHandle,
+        from_offset: u64,
+        to: INodeNo,
+        _to_handle: FileHandle,
+        to_offset: u64,
+        length: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        /// The reply counts in 32 bits; and a request should come to an end.
+        const COPY_BYTES_MAX: u64 = 64 * 1024 * 1024;
+        let (from, to) = (inode(from), inode(to));
+        if is_control(from) || is_control(to) {
+            return reply.error(fuser::Errno::EOPNOTSUPP);
+        }
+        let caller = caller(request);
+        self.run(Near::Inode(from), |volume| async move {
+            let length = length.min(COPY_BYTES_MAX);
+            match volume.copy_range(caller, from, from_offset, to, to_offset, length).await {
+                Ok(count) => reply.written(count as u32),
+                Err(error) => reply.error(errno(error)),
+            }
+        });
+    }
+}
+
+/// Adds `.` and `..` to a listing that starts before them; true if the reply is full. Both show the directory's own number: the kernel
+/// knows the parent, and programs ask it.
+fn add_dots(number: Inode, offset: u64, mut add: impl FnMut(Inode, u64, &[u8]) -> bool) -> bool {
+    (offset == 0 && add(number, 1, b".")) || (offset <= 1 && add(number, 2, b".."))
+}
+
+/// How a volume is mounted.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What the table of mounts shows as source.
+    pub source: String,
+    /// The kernel refuses changes.
+    pub read_only: bool,
+    /// Device files work.
+    pub dev: bool,
+    /// Set-id programs work.
+    pub suid: bool,
+    /// Programs can't be run.
+    pub no_exec: bool,
+    /// Access times stay as they are.
+    pub no_atime: bool,
+    /// All writing is synchronous.
+    pub sync: bool,
+    /// Directory changes are synchronous.
+    pub dir_sync: bool,
+    /// Other users may come in.
+    pub allow_other: bool,
+    /// Root may come in.
+    pub allow_root: bool,
+    /// The mount goes when the process ends.
+    pub auto_unmount: bool,
+    /// Threads that take requests.
+    pub threads: usize,
+    /// Root mounts by itself; others through a helper program.
+    pub privileged: bool,
+}
+
+/// A mount that is there, and waits to be served.
+pub struct Serving {
+    session: fuser::Session<Classic>,
+}
+
+impl Serving {
+    /// Serves until it is unmounted.
+    ///
+    /// # Errors
+    /// If the kernel's device fails.
+    pub fn run(self) -> io::Result<()> {
+        self.session.run()
+    }
+}
+
+/// Mounts.
+///
+/// # Errors
+/// What the kernel or the helper program says.
+pub fn mount(adapter: Classic, mountpoint: &Path, settings: &Settings) -> io::Result<Serving> {
+    use fuser::MountOption;
+    let mut config = fuser::Config::default();
+    let mut add = |wanted: bool, option: MountOption| {
+        if wanted {
+            config.mount_options.push(option);
+        }
+    };
+    add(true, MountOption::FSName(settings.source.clone()));
+    add(true, MountOption::DefaultPermissions);
+    // The binding ignores its own option for the subtype when it mounts by itself.
+    add(settings.privileged, MountOption::CUSTOM("subtype=bitkv".to_string()));
+    add(!settings.privileged, MountOption::Subtype("bitkv".to_string()));
+    add(settings.read_only, MountOption::RO);
+    add(settings.dev, MountOption::Dev);
+    add(settings.suid, MountOption::Suid);
+    add(settings.no_exec, MountOption::NoExec);
+    add(settings.no_atime, MountOption::NoAtime);
+    add(settings.sync, MountOption::Sync);
+    add(settings.dir_sync, MountOption::DirSync);
+    add(settings.auto_unmount, MountOption::AutoUnmount);
+    config.acl = match (settings.allow_other, settings.allow_root) {
+        (true, _) => fuser::SessionACL::All,
+        (false, true) => fuser::SessionACL::RootAndOwner,
+        (false, false) => fuser::SessionACL::Owner,
+    };
+    config.n_threads = Some(settings.threads);
+    config.clone_fd = true;
+    Ok(Serving { session: fuser::Session::new(adapter, mountpoint, &config)? })
+}
