@@ -102,15 +102,18 @@ impl Shell {
 
     /// Compacts all that is worth it, the active segment included. Returns how many bytes the files shrank by.
     pub(crate) async fn compact_by_hand(self: &Arc<Self>) -> Result<u64, WriteError> {
+        self.rotate_if_worth_it().await?;
+        self.common.sync().await?;
+        Ok(self.compact(BY_HAND_THRESHOLD, 0).await)
+    }
+
+    /// Goes on to a fresh segment if the active one has dead records.
+    pub(crate) async fn rotate_if_worth_it(self: &Arc<Self>) -> Result<(), WriteError> {
         let wants_rotation = self.with(|core| {
             let active = &core.segments[&core.active()];
             active.counters.dead_bytes.get() > 0 && active.dead_ratio() >= BY_HAND_THRESHOLD
         });
-        if wants_rotation {
-            self.rotate_now().await?;
-        }
-        self.common.sync().await?;
-        Ok(self.compact(BY_HAND_THRESHOLD, 0).await)
+        if wants_rotation { self.rotate_now().await } else { Ok(()) }
     }
 
     /// Goes on to a fresh segment, and seals the one that was active.

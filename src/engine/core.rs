@@ -98,6 +98,8 @@ impl Core {
         log: Log,
     ) -> Self {
         let counters = common.partition_counters[partition.index()].clone();
+        let shown = segments.iter().map(|(id, segment)| (*id, segment.counters.clone()));
+        counters.segments.lock().extend(shown);
         let core = Core {
             partition,
             common,

@@ -15,7 +15,7 @@ use super::recovery::decide::{Decision, Tail, decide};
 use super::recovery::index::{self, Index, IndexEntry};
 use super::recovery::load::{Content, LoadedPartition, LoadedSegment, load, read_file};
 use super::recovery::{failed, repair};
-use super::segment::{NewSegment, Recipe, Segment, data_path};
+use super::segment::{NewSegment, Recipe, Segment, data_path, hint_path};
 use super::shell::Shell;
 use super::stats::{PartitionCounters, SegmentCounters, SegmentState, StoreCounters};
 use super::turn::{Policy, Turn};
@@ -406,12 +406,9 @@ fn begin_epoch(
     decision: &Decision,
 ) -> Result<(), OpenError> {
     let epoch = manifest.epochs.last().map_or(Epoch(1), |life| Epoch(life.0.0 + 1));
-    let oldest = loaded
-        .iter()
-        .flat_map(|partition| partition.segments.iter().filter_map(tail_scan))
-        .flat_map(|scan| scan.frames.iter().map(|frame| frame.header.epoch))
-        .min()
-        .unwrap_or(epoch);
+    // Also of tails that are known by their hints now: another time the hint may be gone.
+    let unsealed = loaded.iter().flat_map(|partition| &partition.segments).filter(|segment| !segment.is_sealed());
+    let oldest = unsealed.filter_map(LoadedSegment::first_epoch).min().unwrap_or(epoch);
     manifest.epochs.retain(|life| life.0 >= oldest);
     manifest.epochs.push((epoch, decision.cut.next()));
     write_manifest(disk, manifest)
@@ -521,6 +518,10 @@ fn resume(common: &Common, id: PartitionId, segment: &Segment) -> Result<Log, Op
         file_bytes = segment.end;
     }
     segment.counters.file_bytes.set(file_bytes);
+    if !common.config.read_only {
+        // What the last close left describes less than there will be. It would not be trusted; this spares the warning.
+        let _ = common.disk.remove(&hint_path(id, segment.id));
+    }
     Ok(Log::new(segment.id, segment.file.clone(), segment.salt, segment.end, file_bytes))
 }
 

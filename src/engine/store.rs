@@ -202,6 +202,19 @@ impl<S: Send + 'static> Store<S> {
         self.shared.common.order.set_retain_after(number);
     }
 
+    /// Goes on to fresh segments where the active ones have dead records, so that what was written so far can be compacted.
+    ///
+    /// # Errors
+    /// `Full` if there is no room for another segment; `ReadOnly`.
+    pub async fn rotate(&self) -> Result<(), WriteError> {
+        for one in &self.shared.partitions {
+            let shell: Arc<Shell> = one.shell.clone();
+            let rotated = one.call(async move { shell.rotate_if_worth_it().await }).await;
+            rotated.unwrap_or(Err(WriteError::Gone))?;
+        }
+        Ok(())
+    }
+
     /// Compacts one partition, or all, now; returns how many bytes the files shrank by. Segments with hardly any dead bytes are left alone.
     ///
     /// # Errors

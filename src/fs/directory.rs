@@ -11,7 +11,7 @@ use super::keys::{self, MetaRecord};
 use super::state::Part;
 use super::types::{Answer, Inode, Time};
 use super::volume::Volume;
-use crate::engine::{Batch, Number};
+use crate::engine::{Batch, Number, PartitionId};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// How long a directory's times may be in memory only.
@@ -70,6 +70,19 @@ impl Volume {
             }
         })
         .detach();
+    }
+
+    /// Compacts one partition, or all, now; returns how many bytes the files shrank by.
+    ///
+    /// # Errors
+    /// ENOSPC if there is no room to begin, EROFS if the store takes no changes.
+    pub async fn compact(&self, partition: Option<PartitionId>) -> Answer<u64> {
+        // What isn't flushed keeps the newest segments from being compacted; and a flush that writes is itself such a newest thing,
+        // which the second one, having nothing to write, passes.
+        self.inner.store.rotate().await?;
+        self.flush().await?;
+        self.flush().await?;
+        Ok(self.inner.store.compact(partition).await?)
     }
 
     /// Writes the times of all changed directories.

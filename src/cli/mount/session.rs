@@ -14,6 +14,10 @@ use std::io::Read;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry, fmt};
 
 /// How long a mount that was taken away may go on being used before its daemon ends all the same.
 const GRACE: Duration = Duration::from_secs(2);
@@ -186,19 +190,27 @@ fn tune_read_ahead(options: &Options) {
 }
 
 fn start_log(options: &Options) -> Result<(), String> {
-    let builder = tracing_subscriber::fmt().with_max_level(options.log_level).with_target(false);
+    // The binding complains of a mount that is gone when it wants to unmount, which is how all mounts end.
+    let levels = Targets::new().with_default(options.log_level).with_target("fuser", tracing::Level::ERROR);
     let started = match (&options.log_file, options.log_format) {
         (Some(path), format) => {
             let file = File::options().create(true).append(true).open(path);
             let file = Arc::new(file.map_err(|error| format!("{}: {error}", path.display()))?);
             match format {
-                LogFormat::Text => builder.with_ansi(false).with_writer(file).try_init(),
-                LogFormat::Json => builder.json().with_writer(file).try_init(),
+                LogFormat::Text => install(fmt::layer().with_ansi(false).with_target(false).with_writer(file), levels),
+                LogFormat::Json => install(fmt::layer().json().with_target(false).with_writer(file), levels),
             }
         }
         (None, _) if !options.foreground => return Ok(()),
-        (None, LogFormat::Text) => builder.with_writer(std::io::stderr).try_init(),
-        (None, LogFormat::Json) => builder.json().with_writer(std::io::stderr).try_init(),
+        (None, LogFormat::Text) => install(fmt::layer().with_target(false).with_writer(std::io::stderr), levels),
+        (None, LogFormat::Json) => install(fmt::layer().json().with_target(false).with_writer(std::io::stderr), levels),
     };
     started.map_err(|error| format!("starting the log: {error}"))
+}
+
+fn install(
+    layer: impl Layer<Registry> + Send + Sync + 'static,
+    levels: Targets,
+) -> Result<(), tracing_subscriber::util::TryInitError> {
+    tracing_subscriber::registry().with(layer.with_filter(levels)).try_init()
 }

@@ -54,8 +54,9 @@ fn detach_with_helper(mountpoint: &Path) -> io::Result<()> {
 
 /// Whether a mountpoint's daemon has died.
 pub(super) fn is_dead(mountpoint: &Path) -> bool {
-    let error = std::fs::metadata(mountpoint).err().and_then(|error| error.raw_os_error());
-    matches!(error, Some(libc::ENOTCONN | libc::ECONNABORTED))
+    // Attributes may still be in the kernel's cache; what a filesystem has in all is always asked for.
+    let error = nix::sys::statvfs::statvfs(mountpoint).err();
+    matches!(error, Some(nix::errno::Errno::ENOTCONN | nix::errno::Errno::ECONNABORTED))
 }
 
 /// Major and minor number of the device that a mount shows as its own.

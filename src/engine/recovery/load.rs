@@ -10,7 +10,7 @@ use crate::engine::format::segment::{Origin, SEGMENT_HEADER_BYTES_MAX, SegmentHe
 use crate::engine::format::{Damage, segment};
 use crate::engine::scan::{Scan, scan};
 use crate::engine::segment::{FileKind, data_path, hint_path, parse_name};
-use crate::engine::types::{Number, PartitionId, SegmentId, StoreId};
+use crate::engine::types::{Epoch, Number, PartitionId, SegmentId, StoreId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
@@ -53,6 +53,14 @@ impl LoadedSegment {
             Content::Scanned(scan) => {
                 scan.frames.iter().map(|frame| frame.header.number).max().unwrap_or(Number::ZERO)
             }
+        }
+    }
+
+    /// The smallest epoch of its frames.
+    pub(crate) fn first_epoch(&self) -> Option<Epoch> {
+        match &self.content {
+            Content::Hinted { hint, .. } => Some(hint.first_epoch),
+            Content::Scanned(scan) => scan.frames.iter().map(|frame| frame.header.epoch).min(),
         }
     }
 

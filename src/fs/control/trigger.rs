@@ -38,8 +38,8 @@ impl Control {
     }
 
     async fn compact(&self, order: Order) -> Answer<()> {
-        let store = self.volume.store().clone();
-        if order.partition.is_some_and(|partition| partition >= store.partition_count()) {
+        let volume = self.volume.clone();
+        if order.partition.is_some_and(|partition| partition >= volume.store().partition_count()) {
             return Err(Errno::EINVAL);
         }
         if self.progress.compacting.swap(true, Ordering::AcqRel) {
@@ -48,7 +48,7 @@ impl Control {
         let running = Running { progress: self.progress.clone() };
         let partition = order.partition.map(PartitionId);
         let work = async move {
-            let result = store.compact(partition).await;
+            let result = volume.compact(partition).await;
             if let Ok(bytes) = result {
                 running.progress.compacted_bytes.fetch_add(bytes, Ordering::Relaxed);
             }
@@ -58,7 +58,7 @@ impl Control {
         // In a task of its own: it goes on if the one who waits is interrupted.
         let task = self.volume.store().partitions()[0].submit(work);
         if order.wait {
-            task.fallible().await.ok_or(Errno::EIO)??;
+            task.fallible().await.unwrap_or(Err(Errno::EIO))?;
         } else {
             task.detach();
         }
