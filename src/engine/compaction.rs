@@ -40,6 +40,13 @@ const VICTIMS_MAX: usize = 64;
 /// By hand, a segment is worth it from this share of dead bytes on.
 const BY_HAND_THRESHOLD: f64 = 0.01;
 
+/// How often by hand it is looked again for what the passes before have made garbage.
+const FURTHER_PASSES: usize = 2;
+/// From which share of dead bytes on that is worth it.
+const FURTHER_THRESHOLD: f64 = 0.1;
+/// How often it is looked whether a compaction that runs has ended.
+const RUNNING_POLL_NS: u64 = 2_000_000;
+
 /// Why a compaction gave up. Nothing was lost.
 #[derive(Debug)]
 enum Failure {
@@ -104,7 +111,20 @@ impl Shell {
     pub(crate) async fn compact_by_hand(self: &Arc<Self>) -> Result<u64, WriteError> {
         self.rotate_if_worth_it().await?;
         self.common.sync().await?;
-        Ok(self.compact(BY_HAND_THRESHOLD, 0).await)
+        let mut reclaimed_bytes = self.compact_next(BY_HAND_THRESHOLD).await;
+        // Tombstones of which the first pass removed what they buried are garbage now.
+        for _ in 0..FURTHER_PASSES {
+            reclaimed_bytes += self.compact_next(FURTHER_THRESHOLD).await;
+        }
+        Ok(reclaimed_bytes)
+    }
+
+    /// Compacts once what runs already has come to an end.
+    async fn compact_next(self: &Arc<Self>, threshold: f64) -> u64 {
+        while self.with(|core| core.compaction.running) {
+            self.common.clock.sleep(RUNNING_POLL_NS).await;
+        }
+        self.compact(threshold, 0).await
     }
 
     /// Goes on to a fresh segment if the active one has dead records.
