@@ -78,7 +78,10 @@ fn sync_everything<'a>(
 }
 
 /// Something done to a core in its turn, waiting for it on this thread; at once where one thread plays all roles.
-fn inside<R: Send + 'static>(shell: &Arc<Shell>, f: impl FnOnce(&mut Core) -> R + Send + 'static) -> Option<R> {
+fn inside<R: Send + 'static>(
+    shell: &Arc<Shell>,
+    f: impl FnOnce(&mut Core) -> R + Send + 'static,
+) -> Option<R> {
     if shell.turn.policy() == Policy::Manual {
         return Some(shell.with_quiet(f));
     }

@@ -283,7 +283,9 @@ mod tests {
     #[test]
     fn lists_by_prefix_in_order_without_tombstones() {
         let mut keydir = Keydir::default();
-        for (i, key) in ["a", "b1", "b2", "b3-a-name-that-is-longer-than-twenty-two-bytes", "c"].iter().enumerate() {
+        for (i, key) in
+            ["a", "b1", "b2", "b3-a-name-that-is-longer-than-twenty-two-bytes", "c"].iter().enumerate()
+        {
             keydir.insert(key.as_bytes(), put(1, i as u32));
         }
         keydir.insert(b"b2", tombstone(1, 99));

@@ -28,7 +28,10 @@ pub(super) struct Flush {
 
 impl Flush {
     pub(super) fn new(partitions: u16) -> Self {
-        Flush { armed: AtomicBool::new(false), absorbed: (0..partitions).map(|_| AtomicU64::new(0)).collect() }
+        Flush {
+            armed: AtomicBool::new(false),
+            absorbed: (0..partitions).map(|_| AtomicU64::new(0)).collect(),
+        }
     }
 }
 
@@ -109,7 +112,8 @@ impl Volume {
             }
         }
         loop {
-            let dirty: Vec<Inode> = part.with(|_, state| state.dirty.iter().copied().take(FLUSH_SLICE).collect());
+            let dirty: Vec<Inode> =
+                part.with(|_, state| state.dirty.iter().copied().take(FLUSH_SLICE).collect());
             if dirty.is_empty() {
                 return Ok(());
             }
