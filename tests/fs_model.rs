@@ -104,7 +104,13 @@ impl Model {
         let mut found = vec![0];
         let mut at = 0;
         while at < found.len() {
-            found.extend(self.nodes[found[at]].children.values().filter(|child| !found.contains(child)).collect::<Vec<_>>());
+            found.extend(
+                self.nodes[found[at]]
+                    .children
+                    .values()
+                    .filter(|child| !found.contains(child))
+                    .collect::<Vec<_>>(),
+            );
             at += 1;
         }
         found
@@ -112,13 +118,15 @@ impl Model {
 
     /// A file that somebody can still reach: by name, or because it is held.
     fn file(&mut self) -> Option<usize> {
-        let files: Vec<usize> =
-            (0..self.nodes.len()).filter(|i| self.nodes[*i].kind == Kind::File && self.nodes[*i].lookups > 0).collect();
+        let files: Vec<usize> = (0..self.nodes.len())
+            .filter(|i| self.nodes[*i].kind == Kind::File && self.nodes[*i].lookups > 0)
+            .collect();
         (!files.is_empty()).then(|| self.random.one_of(&files))
     }
 
     fn contains(&self, directory: usize, wanted: usize) -> bool {
-        directory == wanted || self.nodes[directory].children.values().any(|child| self.contains(*child, wanted))
+        directory == wanted
+            || self.nodes[directory].children.values().any(|child| self.contains(*child, wanted))
     }
 
     fn step(&mut self) {
@@ -145,7 +153,9 @@ impl Model {
         let new = NewInode { kind, permissions: 0o640, device: 0, target: target.clone() };
         let (at, made_name) = (self.nodes[parent].inode, name.clone());
         let near = name.clone();
-        let got = run(&self.volume, Near::Name(at, &near), |v| async move { v.make(ROOT_CALLER, at, &made_name, new).await });
+        let got = run(&self.volume, Near::Name(at, &near), |v| async move {
+            v.make(ROOT_CALLER, at, &made_name, new).await
+        });
         if self.nodes[parent].children.contains_key(&name) {
             assert_eq!(got, Err(Errno::EEXIST));
             return;
@@ -266,7 +276,9 @@ impl Model {
             (Some(_), _, RenameMode::Exchange) => Ok(()),
             (Some(s), Some(t), _) if is_directory(s) && !is_directory(t) => Err(Errno::ENOTDIR),
             (Some(s), Some(t), _) if !is_directory(s) && is_directory(t) => Err(Errno::EISDIR),
-            (Some(_), Some(t), _) if is_directory(t) && !self.nodes[t].children.is_empty() => Err(Errno::ENOTEMPTY),
+            (Some(_), Some(t), _) if is_directory(t) && !self.nodes[t].children.is_empty() => {
+                Err(Errno::ENOTEMPTY)
+            }
             _ => Ok(()),
         };
         assert_eq!(got, expected, "{mode:?} {source:?} {target:?}");
@@ -280,8 +292,10 @@ impl Model {
             let other_directory = self.nodes[target].kind == Kind::Directory;
             self.nodes[from].children.insert(name, target);
             self.nodes[to].children.insert(new_name, source);
-            self.nodes[from].links = self.nodes[from].links + u32::from(other_directory) - u32::from(moved_directory);
-            self.nodes[to].links = self.nodes[to].links + u32::from(moved_directory) - u32::from(other_directory);
+            self.nodes[from].links =
+                self.nodes[from].links + u32::from(other_directory) - u32::from(moved_directory);
+            self.nodes[to].links =
+                self.nodes[to].links + u32::from(moved_directory) - u32::from(other_directory);
             return;
         }
         if target.is_some() {
@@ -298,7 +312,8 @@ impl Model {
         let parent = self.directory();
         let name = self.random.one_of(&NAMES).to_vec();
         let (inode, at, wanted) = (self.nodes[file].inode, self.nodes[parent].inode, name.clone());
-        let got = run(&self.volume, Near::Name(at, &name), |v| async move { v.link(inode, at, &wanted).await });
+        let got =
+            run(&self.volume, Near::Name(at, &name), |v| async move { v.link(inode, at, &wanted).await });
         if self.nodes[parent].children.contains_key(&name) {
             assert_eq!(got, Err(Errno::EEXIST));
         } else if self.nodes[file].links == 0 {
@@ -336,7 +351,12 @@ impl Model {
         let size = self.random.one_of(&[0, 1, 100, 4095, 4096, 4097, 10_000, 30_000]);
         let inode = self.nodes[file].inode;
         let set = SetAttributes { size: Some(size), ..SetAttributes::default() };
-        let got = run(&self.volume, Near::Inode(inode), |v| async move { v.setattr(ROOT_CALLER, inode, set).await });
+        let got =
+            run(
+                &self.volume,
+                Near::Inode(inode),
+                |v| async move { v.setattr(ROOT_CALLER, inode, set).await },
+            );
         self.nodes[file].content.resize(size as usize, 0);
         self.compare(file, &got.unwrap());
         self.read_back(file);
@@ -364,7 +384,8 @@ impl Model {
 
     fn read_back(&self, file: usize) {
         let inode = self.nodes[file].inode;
-        let got = run(&self.volume, Near::Inode(inode), |v| async move { v.read(inode, 0, 1 << 20).await }).unwrap();
+        let got = run(&self.volume, Near::Inode(inode), |v| async move { v.read(inode, 0, 1 << 20).await })
+            .unwrap();
         assert!(got == self.nodes[file].content, "content of node {file} differs");
     }
 
@@ -408,23 +429,27 @@ impl Model {
     fn compare_all(&mut self) {
         for index in self.reachable() {
             let inode = self.nodes[index].inode;
-            let attributes = run(&self.volume, Near::Inode(inode), |v| async move { v.getattr(inode).await }).unwrap();
+            let attributes =
+                run(&self.volume, Near::Inode(inode), |v| async move { v.getattr(inode).await }).unwrap();
             self.compare(index, &attributes);
             match self.nodes[index].kind {
                 Kind::File => self.read_back(index),
                 Kind::Symlink => {
-                    let got = run(&self.volume, Near::Inode(inode), |v| async move { v.readlink(inode).await });
+                    let got =
+                        run(&self.volume, Near::Inode(inode), |v| async move { v.readlink(inode).await });
                     assert_eq!(got.as_ref(), Ok(&self.nodes[index].content));
                 }
                 Kind::Directory => self.compare_listing(index),
                 _ => {}
             }
             for (name, value) in self.nodes[index].xattrs.clone() {
-                let got = run(&self.volume, Near::Inode(inode), |v| async move { v.getxattr(inode, &name).await });
+                let got =
+                    run(&self.volume, Near::Inode(inode), |v| async move { v.getxattr(inode, &name).await });
                 assert_eq!(got, Ok(value));
             }
         }
-        let findings = run(&self.volume, Near::Inode(Inode::ROOT), |v| async move { Ok(v.check().await) }).unwrap();
+        let findings =
+            run(&self.volume, Near::Inode(Inode::ROOT), |v| async move { Ok(v.check().await) }).unwrap();
         assert!(findings.is_empty(), "{findings:#?}");
     }
 
@@ -433,8 +458,9 @@ impl Model {
         let mut listed = BTreeMap::new();
         let mut position = 0;
         loop {
-            let entries =
-                run(&self.volume, Near::Inode(inode), |v| async move { v.readdir(inode, position, 3, false).await });
+            let entries = run(&self.volume, Near::Inode(inode), |v| async move {
+                v.readdir(inode, position, 3, false).await
+            });
             let entries = entries.unwrap();
             let Some(last) = entries.last() else { break };
             assert!(last.position > position);
@@ -443,8 +469,11 @@ impl Model {
                 assert_eq!(listed.insert(entry.name, entry.inode), None, "listed twice");
             }
         }
-        let expected: BTreeMap<_, _> =
-            self.nodes[index].children.iter().map(|(name, child)| (name.clone(), self.nodes[*child].inode)).collect();
+        let expected: BTreeMap<_, _> = self.nodes[index]
+            .children
+            .iter()
+            .map(|(name, child)| (name.clone(), self.nodes[*child].inode))
+            .collect();
         assert_eq!(listed, expected);
     }
 
@@ -463,7 +492,8 @@ impl Model {
             for (name, child) in children {
                 let at = self.nodes[index].inode;
                 let near = name.clone();
-                run(&self.volume, Near::Name(at, &near), |v| async move { v.lookup(at, &name).await }).unwrap();
+                run(&self.volume, Near::Name(at, &near), |v| async move { v.lookup(at, &name).await })
+                    .unwrap();
                 self.nodes[child].lookups += 1;
             }
         }
@@ -513,8 +543,12 @@ fn many_threads_in_shared_directories_leave_a_sound_store() {
                                 volume.forget(made.inode, 1);
                             }
                         }
-                        2 => drop(run(&volume, Near::Name(root, &near), |v| async move { v.unlink(root, &name).await })),
-                        3 => drop(run(&volume, Near::Name(root, &near), |v| async move { v.rmdir(root, &name).await })),
+                        2 => drop(run(&volume, Near::Name(root, &near), |v| async move {
+                            v.unlink(root, &name).await
+                        })),
+                        3 => drop(run(&volume, Near::Name(root, &near), |v| async move {
+                            v.rmdir(root, &name).await
+                        })),
                         4 => drop(run(&volume, Near::Name(root, &near), |v| async move {
                             v.rename(root, &name, root, &other, RenameMode::Replace).await
                         })),

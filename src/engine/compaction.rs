@@ -48,7 +48,6 @@ const FURTHER_THRESHOLD: f64 = 0.1;
 const RUNNING_POLL_NS: u64 = 2_000_000;
 
 /// Why a compaction gave up. Nothing was lost.
-#[derive(Debug)]
 enum Failure {
     Io(io::Error),
     Write(WriteError),
@@ -56,6 +55,17 @@ enum Failure {
     Damaged,
     /// The store is closing.
     Closing,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Failure::Io(error) => error.fmt(f),
+            Failure::Write(error) => error.fmt(f),
+            Failure::Damaged => write!(f, "a segment is damaged"),
+            Failure::Closing => write!(f, "the store is closing"),
+        }
+    }
 }
 
 impl From<io::Error> for Failure {
@@ -179,7 +189,7 @@ impl Shell {
                 Err(Failure::Damaged) => {}
                 Err(Failure::Closing) => break,
                 Err(failure) => {
-                    tracing::warn!("partition {}: compaction gave up: {failure:?}", self.id);
+                    tracing::warn!("partition {}: compaction gave up: {failure}", self.id);
                     self.with(|core| core.counters.compaction_failures.add(1));
                     break;
                 }

@@ -261,8 +261,8 @@ impl Core {
         }
         let next =
             Log::new(spare.id, spare.file.clone(), spare.salt, spare.header_bytes, spare.file_bytes, true);
-        let filled = std::mem::replace(&mut self.log, next);
-        self.outlines.insert(full, filled.into_outline());
+        self.outlines.insert(full, self.log.take_outline());
+        self.log = next;
         self.adopt(Segment::from_new(&spare, SegmentState::Active));
         self.counters.rotations.add(1);
         full
@@ -275,6 +275,10 @@ impl Core {
 
     pub(crate) fn active(&self) -> SegmentId {
         self.log.segment()
+    }
+
+    pub(crate) fn log_mut(&mut self) -> &mut Log {
+        &mut self.log
     }
 
     pub(crate) fn log(&self) -> &Log {

@@ -222,11 +222,6 @@ impl Keydir {
             .map(|(key, entry)| (key, entry.location()))
     }
 
-    /// All entries, tombstones included, in order.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = (&[u8], &Entry)> {
-        self.map.iter().map(|(key, entry)| (key.as_slice(), entry))
-    }
-
     /// How many keys have a value.
     pub(crate) fn live_count(&self) -> usize {
         self.live_count

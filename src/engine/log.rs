@@ -83,14 +83,9 @@ impl Log {
         }
     }
 
-    /// What the hint of the segment will say.
-    pub(crate) fn outline(&self) -> &Outline {
-        &self.hint
-    }
-
-    /// The same, when the segment is full.
-    pub(crate) fn into_outline(self) -> Outline {
-        self.hint
+    /// What the hint of the segment will say. To be taken once, when no more frames come.
+    pub(crate) fn take_outline(&mut self) -> Outline {
+        std::mem::replace(&mut self.hint, Outline::new(false))
     }
 
     pub(crate) fn segment(&self) -> SegmentId {
@@ -99,10 +94,6 @@ impl Log {
 
     pub(crate) fn file(&self) -> &FileHandle {
         &self.file
-    }
-
-    pub(crate) fn salt(&self) -> u32 {
-        self.salt
     }
 
     /// Where the next frame goes.

@@ -113,10 +113,6 @@ impl Order {
         self.debts[partition].store(NONE, SeqCst);
     }
 
-    pub(crate) fn last(&self, partition: usize) -> Number {
-        Number(self.last[partition].load(SeqCst))
-    }
-
     pub(crate) fn last_numbers(&self) -> Vec<Number> {
         self.last.iter().map(|last| Number(last.load(SeqCst))).collect()
     }

@@ -50,14 +50,14 @@ impl Shell {
     }
 }
 
-/// What is known of a full segment.
-struct Seal {
-    partition: PartitionId,
-    id: SegmentId,
-    end: u64,
-    last_number: Number,
-    stable: Number,
-    epoch: Epoch,
+/// What is known of a segment that gets no more commits.
+pub(crate) struct Seal {
+    pub(crate) partition: PartitionId,
+    pub(crate) id: SegmentId,
+    pub(crate) end: u64,
+    pub(crate) last_number: Number,
+    pub(crate) stable: Number,
+    pub(crate) epoch: Epoch,
 }
 
 impl Seal {
@@ -80,7 +80,7 @@ impl Seal {
         file.sync_data()?;
         match outline {
             Some(outline) => {
-                let bytes = self.finish(outline, &header, length);
+                let bytes = self.hint(outline, &header, length, true);
                 put_hint(disk, self.partition, self.id, &bytes)?;
             }
             None => {
@@ -94,14 +94,15 @@ impl Seal {
         Ok(length)
     }
 
-    fn finish(&self, outline: Outline, header: &SegmentHeader, data_length: u64) -> Vec<u8> {
+    /// A hint out of what was gathered while the segment was filled.
+    fn hint(&self, outline: Outline, header: &SegmentHeader, data_length: u64, sealed: bool) -> Vec<u8> {
         let entries = outline.entries.entries();
         outline.entries.finish(Hint {
             store: header.store,
             partition: self.partition,
             segment: self.id,
             salt: header.salt,
-            sealed: true,
+            sealed,
             data_length,
             last_number: self.last_number,
             first_number: outline.first_number,
@@ -109,6 +110,19 @@ impl Seal {
             first_epoch: outline.first_epoch,
             entries,
         })
+    }
+
+    /// Leaves the hint of a segment that isn't full, on a clean close. Waits for the disk.
+    pub(crate) fn leave_open(&self, disk: &dyn Disk, file: &FileHandle, outline: Outline) -> io::Result<()> {
+        let header = read_header(file)?;
+        if outline.complete {
+            return put_hint(disk, self.partition, self.id, &self.hint(outline, &header, self.end, false));
+        }
+        let scan = scan_file(file, &header, self.end)?;
+        if scan.end != self.end || !scan.gaps.is_empty() {
+            return Err(io::Error::other("what was read back is not what was written"));
+        }
+        write_hint(disk, self.partition, self.id, &header, &scan, false, self.stable)
     }
 }
 

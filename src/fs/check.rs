@@ -78,7 +78,9 @@ impl Gathered {
         if let Some((parent, name)) = keys::parse_entry(key) {
             match EntryRecord::decode(value) {
                 Some(record) => self.entries.push((parent, name.to_vec(), record)),
-                None => self.findings.push(format!("a name in directory {} has no readable record", parent.0)),
+                None => {
+                    self.findings.push(format!("a name in directory {} has no readable record", parent.0))
+                }
             }
         } else if let Some((inode, index)) = keys::parse_chunk(key) {
             let (count, bytes) = self.chunks.entry(inode).or_default();
@@ -130,7 +132,8 @@ impl Gathered {
         }
         for (inode, count) in &self.xattrs {
             if self.inodes.get(inode).is_none_or(|record| record.xattrs != *count) {
-                findings.push(format!("inode {} has {count} extended attributes, and says otherwise", inode.0));
+                findings
+                    .push(format!("inode {} has {count} extended attributes, and says otherwise", inode.0));
             }
         }
         for (inode, record) in &self.inodes {
@@ -151,7 +154,9 @@ impl Gathered {
         for (parent, name, entry) in &self.entries {
             let name = String::from_utf8_lossy(name);
             match self.inodes.get(&entry.inode) {
-                None => findings.push(format!("name {name} leads to inode {}, which isn't there", entry.inode.0)),
+                None => {
+                    findings.push(format!("name {name} leads to inode {}, which isn't there", entry.inode.0))
+                }
                 Some(record) if record.kind != entry.kind => {
                     findings.push(format!("name {name} and inode {} differ in kind", entry.inode.0));
                 }
