@@ -3,12 +3,13 @@
 use super::attributes::{InodeRecord, RECORD_BYTES_MIN};
 use super::errno::Errno;
 use super::keys;
-use super::locks::{LockKey, lock, visible};
+use super::state::LockKey;
 use super::state::{Live, Part, VolumeState};
 use super::types::*;
 use super::volume::Volume;
 use crate::engine::Batch;
 use crate::engine::format::record;
+use crate::engine::locks::{lock, visible};
 use std::sync::atomic::Ordering;
 
 /// How many records one commit removes, when a large file goes.

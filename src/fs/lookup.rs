@@ -2,10 +2,11 @@
 
 use super::errno::Errno;
 use super::keys::{self, EntryRecord, NAME_BYTES_MAX};
-use super::locks::{LockKey, visible};
+use super::state::LockKey;
 use super::state::{DirectoryIndex, IndexedName, Part};
 use super::types::*;
 use super::volume::{Volume, at};
+use crate::engine::locks::visible;
 use std::ops::Bound;
 use std::task::Poll;
 

@@ -7,12 +7,13 @@ use super::attributes::InodeRecord;
 use super::bars::{Intent, pass_bar};
 use super::errno::Errno;
 use super::keys::{self, EntryRecord};
-use super::locks::{LockKey, free};
 use super::lookup::new_position;
+use super::state::LockKey;
 use super::state::{Live, Part};
 use super::types::*;
 use super::unlink::Locked;
 use super::volume::{Parts, Volume, at, check_name};
+use crate::engine::locks::free;
 use crate::engine::{Batch, Ticket};
 use std::sync::atomic::Ordering;
 

@@ -11,7 +11,6 @@ mod directory;
 pub mod errno;
 mod inode;
 pub mod keys;
-mod locks;
 mod lookup;
 mod make;
 mod paths;

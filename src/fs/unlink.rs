@@ -3,10 +3,11 @@
 use super::attributes::InodeRecord;
 use super::errno::Errno;
 use super::keys;
-use super::locks::{Guard, LockKey, lock};
 use super::state::Part;
+use super::state::{Guard, LockKey};
 use super::types::*;
 use super::volume::{Parts, Volume, at};
+use crate::engine::locks::lock;
 use std::sync::atomic::Ordering;
 
 /// Locks that an operation holds, with the partition of each.

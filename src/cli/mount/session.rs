@@ -10,7 +10,6 @@ use crate::fs::control::Control;
 use crate::fs::transport::classic::{self, Classic};
 use crate::fs::volume::{Volume, VolumeConfig};
 use std::fs::File;
-use std::io::Read;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
@@ -89,7 +88,8 @@ fn open(options: &Options) -> Result<Volume, String> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let disk = UringDisk::open(&options.data, cores, options.read_only)
         .map_err(|error| format!("{name}: opening the store: {error}"))?;
-    let world = World { disk, clock: RealClock::new(), seed: random_seed()?, policy: Policy::Inline };
+    let seed = disk.random_seed().map_err(|error| format!("/dev/urandom: {error}"))?;
+    let world = World { disk, clock: RealClock::new(), seed, policy: Policy::Inline };
     let durability = match options.sync {
         SyncMode::Interval => Durability::Interval(options.sync_interval),
         SyncMode::Always => Durability::Always,
@@ -115,13 +115,6 @@ fn open(options: &Options) -> Result<Volume, String> {
         blocking_threads_max: options.threads.saturating_sub(1),
     };
     Volume::open(world, config, volume).map_err(|error| format!("{name}: {error}"))
-}
-
-fn random_seed() -> Result<u64, String> {
-    let mut bytes = [0; 8];
-    let read = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
-    read.map_err(|error| format!("/dev/urandom: {error}"))?;
-    Ok(u64::from_le_bytes(bytes))
 }
 
 /// A mount whose daemon has died is taken away; then there must be a directory.
