@@ -15,6 +15,7 @@ use super::segment::{NewSegment, Segment};
 use super::stats::{PartitionCounters, SegmentState};
 use super::types::{Number, PartitionId, SegmentId};
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -70,6 +71,8 @@ pub(crate) struct Spares {
     pub(crate) reserve: Option<NewSegment>,
     pub(crate) creating: bool,
     pub(crate) failure: Option<WriteError>,
+    /// A warning about that stands in the log already.
+    warned: bool,
     pub(crate) waiters: Vec<Waker>,
 }
 
@@ -220,7 +223,10 @@ impl Core {
             return Room::Ready;
         }
         let spare = match self.spares.next.take() {
-            None if freeing && self.spares.failure.is_some() => self.spares.reserve.take(),
+            None if freeing && self.spares.failure.is_some() => {
+                self.counters.reserve_bytes.set(0);
+                self.spares.reserve.take()
+            }
             spare => spare,
         };
         if let Some(spare) = spare {
@@ -229,6 +235,38 @@ impl Core {
         match self.spares.failure.take() {
             Some(error) if !self.spares.creating => Room::Refused(error),
             _ => Room::Wait,
+        }
+    }
+
+    /// Segments were made, or not.
+    pub(crate) fn spares_made(
+        &mut self,
+        made: io::Result<(Option<NewSegment>, io::Result<Option<NewSegment>>)>,
+    ) {
+        self.spares.creating = false;
+        let outcome = made.and_then(|(reserve, next)| {
+            if let Some(reserve) = reserve {
+                self.counters.reserve_bytes.set(reserve.file_bytes);
+                self.spares.reserve = Some(reserve);
+            }
+            next
+        });
+        match outcome {
+            Ok(next) => {
+                self.spares.next = next.or(self.spares.next.take());
+                self.spares.failure = None;
+                self.spares.warned = false;
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.spares.warned, true) {
+                    tracing::warn!("partition {}: no new segment: {error}", self.partition);
+                }
+                // Whatever the reason, nothing was changed and there is no room.
+                self.spares.failure = Some(WriteError::Full);
+            }
+        }
+        for waker in std::mem::take(&mut self.spares.waiters) {
+            waker.wake();
         }
     }
 

@@ -11,7 +11,7 @@ use super::keys::{self, MetaRecord};
 use super::state::Part;
 use super::types::{Answer, Inode, Time};
 use super::volume::Volume;
-use crate::engine::{Batch, Number, PartitionId};
+use crate::engine::{Batch, Number, PartitionId, WriteError};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// How long a directory's times may be in memory only.
@@ -82,7 +82,11 @@ impl Volume {
     pub async fn compact(&self, partition: Option<PartitionId>) -> Answer<u64> {
         // What isn't flushed keeps the newest segments from being compacted; and a flush that writes is itself such a newest thing,
         // which the second one, having nothing to write, passes.
-        self.inner.store.rotate().await?;
+        match self.inner.store.rotate().await {
+            // On a full disk the active segments have to wait.
+            Ok(()) | Err(WriteError::Full) => {}
+            Err(error) => return Err(error.into()),
+        }
         self.flush().await?;
         self.flush().await?;
         Ok(self.inner.store.compact(partition).await?)
