@@ -7,7 +7,8 @@ use crate::engine::clock::RealClock;
 use crate::engine::disk::uring::UringDisk;
 use crate::engine::{Config, Durability, Policy, World};
 use crate::fs::control::Control;
-use crate::fs::transport::classic::{self, Classic};
+use crate::fs::transport::classic::Classic;
+use crate::fs::transport::mount::{self, Serving, Settings};
 use crate::fs::volume::{Volume, VolumeConfig};
 use std::fs::File;
 use std::sync::Arc;
@@ -40,7 +41,7 @@ pub(super) fn run(options: &Options, ready: impl FnOnce()) -> Result<(), String>
         Control::new(volume.clone(), nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
     let adapter = Classic::new(volume.clone(), Arc::new(control));
     let (sender, endings) = channel();
-    let mounted = classic::mount(adapter, &options.mountpoint, &settings(options));
+    let mounted = mount::mount(adapter, &options.mountpoint, &settings(options));
     let serving = match mounted {
         Ok(serving) => serving,
         Err(error) => {
@@ -62,11 +63,11 @@ pub(super) fn run(options: &Options, ready: impl FnOnce()) -> Result<(), String>
     served
 }
 
-fn settings(options: &Options) -> classic::Settings {
+fn settings(options: &Options) -> Settings {
     let kernel = &options.kernel;
     let root = nix::unistd::geteuid().is_root();
     let source = kernel.source.clone().unwrap_or_else(|| options.data.display().to_string());
-    classic::Settings {
+    Settings {
         source,
         read_only: options.read_only,
         dev: kernel.dev.unwrap_or(root),
@@ -134,7 +135,7 @@ fn prepare_mountpoint(options: &Options) -> Result<(), String> {
 }
 
 /// Threads that serve the mount and wait for signals; either tells when it is over.
-fn serve_and_watch(serving: classic::Serving, sender: Sender<Ending>) -> Result<(), String> {
+fn serve_and_watch(serving: Serving, sender: Sender<Ending>) -> Result<(), String> {
     let signals = sender.clone();
     let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
         let spawned = std::thread::Builder::new().name(name.to_string()).spawn(work);
