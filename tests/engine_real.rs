@@ -24,7 +24,11 @@ fn config() -> Config {
 }
 
 /// Waits on this thread.
-fn wait<T: Send + 'static>(store: &Store<()>, id: u16, operation: impl Future<Output = T> + Send + 'static) -> T {
+fn wait<T: Send + 'static>(
+    store: &Store<()>,
+    id: u16,
+    operation: impl Future<Output = T> + Send + 'static,
+) -> T {
     let (sender, receiver) = std::sync::mpsc::channel();
     store.partition(PartitionId(id)).submit(async move { drop(sender.send(operation.await)) }).detach();
     receiver.recv_timeout(Duration::from_secs(20)).expect("no answer")
@@ -68,7 +72,10 @@ fn values_come_back_after_closing_and_after_a_drop() {
         std::thread::sleep(Duration::from_millis(50));
         let store = open(directory.path(), config());
         for i in 0..3000 {
-            assert_eq!(get(&store, i % 2, &format!("key{i}")).unwrap(), vec![i as u8; 1000 + usize::from(i % 7)]);
+            assert_eq!(
+                get(&store, i % 2, &format!("key{i}")).unwrap(),
+                vec![i as u8; 1000 + usize::from(i % 7)]
+            );
         }
         assert_eq!(store.stats().keys, 3000);
         store.close().unwrap();

@@ -53,7 +53,8 @@ enum Command {
 
 fn main() {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    let called = arguments.first().map(Path::new).and_then(Path::file_name).map(|name| name.to_string_lossy());
+    let called =
+        arguments.first().map(Path::new).and_then(Path::file_name).map(|name| name.to_string_lossy());
     // As a helper of umount(8).
     if called.is_some_and(|name| name.starts_with("umount.")) {
         let rest: Vec<String> = std::env::args().skip(1).collect();

@@ -49,7 +49,9 @@ fn wait_for(daemon: Option<u32>) -> i32 {
     let started = Instant::now();
     while is_alive(pid) {
         if started.elapsed() > WAIT_MAX {
-            eprintln!("bitkv umount: the daemon (process {pid}) is still at work; what it has is safe once it ends");
+            eprintln!(
+                "bitkv umount: the daemon (process {pid}) is still at work; what it has is safe once it ends"
+            );
             return FAILED;
         }
         std::thread::sleep(POLL);

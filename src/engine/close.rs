@@ -5,9 +5,8 @@ use super::common::Common;
 use super::core::Core;
 use super::disk::Disk;
 use super::error::WriteError;
-use super::format::Damage;
-use super::recovery::load::{remove_segment, scan_file};
-use super::seal::{read_header, write_hint};
+use super::recovery::load::remove_segment;
+use super::seal::Seal;
 use super::shell::Shell;
 use super::turn::Policy;
 use super::types::Number;
@@ -78,7 +77,10 @@ fn sync_everything<'a>(
 }
 
 /// Something done to a core in its turn, waiting for it on this thread; at once where one thread plays all roles.
-fn inside<R: Send + 'static>(shell: &Arc<Shell>, f: impl FnOnce(&mut Core) -> R + Send + 'static) -> Option<R> {
+fn inside<R: Send + 'static>(
+    shell: &Arc<Shell>,
+    f: impl FnOnce(&mut Core) -> R + Send + 'static,
+) -> Option<R> {
     if shell.turn.policy() == Policy::Manual {
         return Some(shell.with_quiet(f));
     }
@@ -107,25 +109,32 @@ fn block_on_sync(common: &Arc<Common>) -> Result<(), WriteError> {
 
 /// Cuts the active segment to its length and writes its hint; removes the segments made ahead.
 fn tidy(disk: &dyn Disk, shell: &Arc<Shell>, stable: Number) -> io::Result<()> {
-    let found = inside(shell, |core| {
+    let found = inside(shell, move |core| {
         let spares = [core.spares.next.take(), core.spares.reserve.take()];
         let spares: Vec<_> = spares.into_iter().flatten().collect();
+        let last_number =
+            core.segments.get(&core.active()).map_or(Number::ZERO, |segment| segment.last_number);
+        let outline = core.log_mut().take_outline();
         let log = core.log();
-        (log.segment(), log.file().clone(), log.end(), spares)
+        let seal = Seal {
+            partition: core.partition,
+            id: log.segment(),
+            end: log.end(),
+            last_number,
+            stable,
+            epoch: core.common.order.epoch(),
+        };
+        let empty = core.segments.get(&seal.id).is_none_or(|segment| segment.header_bytes == seal.end);
+        (seal, log.file().clone(), outline, empty, spares)
     });
-    let Some((id, file, end, spares)) = found else { return Ok(()) };
+    let Some((seal, file, outline, empty, spares)) = found else { return Ok(()) };
     for spare in spares {
         remove_segment(disk, shell.id, spare.id)?;
     }
-    let header = read_header(&file)?;
-    if end == header.encoded_length() as u64 {
-        return remove_segment(disk, shell.id, id);
+    if empty {
+        return remove_segment(disk, shell.id, seal.id);
     }
-    file.set_length(end)?;
+    file.set_length(seal.end)?;
     file.sync_data()?;
-    let scan = scan_file(&file, &header, end)?;
-    if scan.end != end || !scan.gaps.is_empty() {
-        return Err(io::Error::other(Damage::Length.to_string()));
-    }
-    write_hint(disk, shell.id, id, &header, &scan, false, stable)
+    seal.leave_open(disk, &file, outline)
 }

@@ -7,8 +7,8 @@ use super::error::WriteError;
 use super::limits::SLOTS;
 use super::order::Order;
 use super::rounds::Rounds;
-use super::stats::{PartitionCounters, StoreCounters};
 use super::shell::Shell;
+use super::stats::{PartitionCounters, StoreCounters};
 use super::sync::Timer;
 use super::turn::{Errand, Turn};
 use super::types::{PartitionId, Slot, StoreId};
@@ -35,7 +35,10 @@ pub(crate) struct Common {
 }
 
 impl Common {
-    #[expect(clippy::too_many_arguments, reason = "called once, by opening, which has just made each of them")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "called once, by opening, which has just made each of them"
+    )]
     pub(crate) fn new(
         store: StoreId,
         config: Config,
@@ -150,9 +153,18 @@ impl Common {
         &self,
         work: impl FnOnce(&dyn Disk) -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
+        self.elsewhere(Queue::Background, work).await
+    }
+
+    /// Runs work that waits for the disk on one of the store's own threads.
+    pub(crate) async fn elsewhere<T: Send + 'static>(
+        &self,
+        queue: Queue,
+        work: impl FnOnce(&dyn Disk) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
         let (sender, receiver) = oneshot::channel();
         let disk = self.disk.clone();
-        self.disk.submit(Queue::Background, Request::Job(Box::new(move || drop(sender.send(work(&*disk))))));
+        self.disk.submit(queue, Request::Job(Box::new(move || drop(sender.send(work(&*disk))))));
         receiver.await.unwrap_or_else(|_| Err(gone()))
     }
 

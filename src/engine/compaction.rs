@@ -48,7 +48,6 @@ const FURTHER_THRESHOLD: f64 = 0.1;
 const RUNNING_POLL_NS: u64 = 2_000_000;
 
 /// Why a compaction gave up. Nothing was lost.
-#[derive(Debug)]
 enum Failure {
     Io(io::Error),
     Write(WriteError),
@@ -56,6 +55,17 @@ enum Failure {
     Damaged,
     /// The store is closing.
     Closing,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Failure::Io(error) => error.fmt(f),
+            Failure::Write(error) => error.fmt(f),
+            Failure::Damaged => write!(f, "a segment is damaged"),
+            Failure::Closing => write!(f, "the store is closing"),
+        }
+    }
 }
 
 impl From<io::Error> for Failure {
@@ -102,8 +112,10 @@ impl Shell {
         let due = self.with(|core| !core.compaction.running && !core.victims(threshold).is_empty());
         if due {
             let shell = self.clone();
-            self.submit(async move { shell.compact(threshold, shell.common.config.compact_bytes_per_second).await })
-                .detach();
+            self.submit(async move {
+                shell.compact(threshold, shell.common.config.compact_bytes_per_second).await
+            })
+            .detach();
         }
     }
 
@@ -177,7 +189,7 @@ impl Shell {
                 Err(Failure::Damaged) => {}
                 Err(Failure::Closing) => break,
                 Err(failure) => {
-                    tracing::warn!("partition {}: compaction gave up: {failure:?}", self.id);
+                    tracing::warn!("partition {}: compaction gave up: {failure}", self.id);
                     self.with(|core| core.counters.compaction_failures.add(1));
                     break;
                 }
@@ -190,7 +202,11 @@ impl Shell {
         reclaimed_bytes
     }
 
-    async fn compact_victims(self: &Arc<Self>, victims: Vec<Victim>, bytes_per_second: u64) -> Result<u64, Failure> {
+    async fn compact_victims(
+        self: &Arc<Self>,
+        victims: Vec<Victim>,
+        bytes_per_second: u64,
+    ) -> Result<u64, Failure> {
         let before_bytes: u64 = victims.iter().map(|victim| victim.end).sum();
         let mut ids: Vec<SegmentId> = victims.iter().map(|victim| victim.id).collect();
         // Named again until they are gone: the output that named them first may itself be replaced.
@@ -257,7 +273,8 @@ impl Shell {
             records: 0,
         };
         let seal = seal.encode(output.header.salt);
-        let (file, header, end, partition) = (output.file.clone(), output.header.clone(), output.end, self.id);
+        let (file, header, end, partition) =
+            (output.file.clone(), output.header.clone(), output.end, self.id);
         self.common
             .background(move |disk| {
                 file.write_at(end, &seal)?;
@@ -325,7 +342,12 @@ impl Shell {
     }
 
     /// Which records of a frame live, by index. Notes those that don't.
-    fn decide(&self, victim: SegmentId, frame: &FoundFrame, output: &mut Output) -> Result<Vec<usize>, Failure> {
+    fn decide(
+        &self,
+        victim: SegmentId,
+        frame: &FoundFrame,
+        output: &mut Output,
+    ) -> Result<Vec<usize>, Failure> {
         let mut keep = Vec::new();
         for (index, found) in frame.records.iter().enumerate() {
             let tombstone = found.kind == RecordKind::Tombstone;
@@ -335,8 +357,8 @@ impl Shell {
                 value_length: found.value_length,
                 tombstone,
             };
-            let lives =
-                self.with(|core| core.keydir.entry(&found.key).is_some_and(|entry| entry.location() == location));
+            let lives = self
+                .with(|core| core.keydir.entry(&found.key).is_some_and(|entry| entry.location() == location));
             if lives && !found.value_is_right {
                 self.with(|core| core.note_damage(&found.key, victim, found.offset));
                 self.set_apart(victim);
@@ -360,11 +382,17 @@ impl Shell {
         });
     }
 
-    async fn append(&self, output: &mut Output, bytes: Vec<u8>, bytes_per_second: u64) -> Result<(), Failure> {
+    async fn append(
+        &self,
+        output: &mut Output,
+        bytes: Vec<u8>,
+        bytes_per_second: u64,
+    ) -> Result<(), Failure> {
         if bytes.is_empty() {
             return Ok(());
         }
-        let (file, offset, count) = (output.file.clone(), output.end - bytes.len() as u64, bytes.len() as u64);
+        let (file, offset, count) =
+            (output.file.clone(), output.end - bytes.len() as u64, bytes.len() as u64);
         self.common.background(move |_| file.write_at(offset, &bytes)).await?;
         self.with(|core| {
             core.counters.compaction_bytes_copied.add(count);
@@ -559,4 +587,3 @@ pub(crate) async fn yield_now() {
     })
     .await;
 }
-

@@ -10,7 +10,7 @@ use super::error::WriteError;
 use super::format::record;
 use super::keydir::{Keydir, Location};
 use super::limits::APPEND_BUFFER_BYTES_MAX;
-use super::log::{Log, Part, frame_bytes};
+use super::log::{Log, Outline, Part, frame_bytes};
 use super::segment::{NewSegment, Segment};
 use super::stats::{PartitionCounters, SegmentState};
 use super::types::{Number, PartitionId, SegmentId};
@@ -50,6 +50,8 @@ pub struct Core {
     /// The first number that was handed over since the sync under way began.
     unsynced_first: Option<Number>,
     pub(crate) compaction: CompactionState,
+    /// Of full segments that wait for their seals.
+    pub(crate) outlines: BTreeMap<SegmentId, Outline>,
 }
 
 /// A segment with bytes that were not synced yet.
@@ -117,6 +119,7 @@ impl Core {
             unsynced: Vec::new(),
             unsynced_first: None,
             compaction: CompactionState::default(),
+            outlines: BTreeMap::new(),
         };
         core.publish();
         core
@@ -237,7 +240,7 @@ impl Core {
 
     /// Whether a spare segment should be made now.
     pub(crate) fn wants_spare(&self) -> bool {
-        self.spares.next.is_none() && !self.spares.creating && self.log.is_more_than_half_full()
+        self.spares.next.is_none() && !self.spares.creating && self.log.is_filling_up()
     }
 
     /// Promises log space to a part of a commit over several partitions. There must be room.
@@ -256,7 +259,10 @@ impl Core {
             segment.end = self.log.end();
             segment.set_state(SegmentState::Full);
         }
-        self.log = Log::new(spare.id, spare.file.clone(), spare.salt, spare.header_bytes, spare.file_bytes);
+        let next =
+            Log::new(spare.id, spare.file.clone(), spare.salt, spare.header_bytes, spare.file_bytes, true);
+        self.outlines.insert(full, self.log.take_outline());
+        self.log = next;
         self.adopt(Segment::from_new(&spare, SegmentState::Active));
         self.counters.rotations.add(1);
         full
@@ -269,6 +275,10 @@ impl Core {
 
     pub(crate) fn active(&self) -> SegmentId {
         self.log.segment()
+    }
+
+    pub(crate) fn log_mut(&mut self) -> &mut Log {
+        &mut self.log
     }
 
     pub(crate) fn log(&self) -> &Log {
@@ -320,7 +330,9 @@ impl Core {
         let active = self.log.segment();
         match self.unsynced.last_mut() {
             Some(unsynced) if unsynced.segment == active => unsynced.written = true,
-            _ => self.unsynced.push(Unsynced { segment: active, file: self.log.file().clone(), written: true }),
+            _ => {
+                self.unsynced.push(Unsynced { segment: active, file: self.log.file().clone(), written: true })
+            }
         }
         self.unsynced_first.get_or_insert(first);
         if let Some(segment) = self.segments.get_mut(&active) {
@@ -357,8 +369,9 @@ impl Core {
         }
         let (settled, latched) = (self.settled, order.is_latched());
         if self.waiters.iter().any(|(ticket, _)| *ticket <= settled || latched) {
-            let (ready, left): (Vec<_>, Vec<_>) =
-                std::mem::take(&mut self.waiters).into_iter().partition(|(ticket, _)| *ticket <= settled || latched);
+            let (ready, left): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiters)
+                .into_iter()
+                .partition(|(ticket, _)| *ticket <= settled || latched);
             self.waiters = left;
             for (_, waker) in ready {
                 waker.wake();
@@ -373,7 +386,11 @@ impl Core {
     }
 
     /// Ready when the ticket's frame is settled.
-    pub(crate) fn poll_settled(&mut self, ticket: Ticket, context: &Context<'_>) -> Poll<Result<(), WriteError>> {
+    pub(crate) fn poll_settled(
+        &mut self,
+        ticket: Ticket,
+        context: &Context<'_>,
+    ) -> Poll<Result<(), WriteError>> {
         if ticket.0 <= self.settled {
             return Poll::Ready(Ok(()));
         }

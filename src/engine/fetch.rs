@@ -62,7 +62,12 @@ impl Core {
             key: key.to_vec(),
             noticed_ns: self.common.clock.wall_ns(),
         };
-        tracing::error!(partition = error.partition, segment = error.segment, offset, "a record fails its checksum");
+        tracing::error!(
+            partition = error.partition,
+            segment = error.segment,
+            offset,
+            "a record fails its checksum"
+        );
         let mut errors = self.counters.errors.lock();
         if errors.len() == ERRORS_KEPT {
             errors.pop_front();
@@ -165,9 +170,7 @@ impl Shell {
         let mut complete = Vec::with_capacity(keys.len());
         for (key, answer) in keys.iter().zip(answers) {
             complete.push(match answer {
-                Some(answer) => {
-                    answer
-                }
+                Some(answer) => answer,
                 None => self.get(key).await,
             });
         }

@@ -222,11 +222,6 @@ impl Keydir {
             .map(|(key, entry)| (key, entry.location()))
     }
 
-    /// All entries, tombstones included, in order.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = (&[u8], &Entry)> {
-        self.map.iter().map(|(key, entry)| (key.as_slice(), entry))
-    }
-
     /// How many keys have a value.
     pub(crate) fn live_count(&self) -> usize {
         self.live_count
@@ -283,7 +278,9 @@ mod tests {
     #[test]
     fn lists_by_prefix_in_order_without_tombstones() {
         let mut keydir = Keydir::default();
-        for (i, key) in ["a", "b1", "b2", "b3-a-name-that-is-longer-than-twenty-two-bytes", "c"].iter().enumerate() {
+        for (i, key) in
+            ["a", "b1", "b2", "b3-a-name-that-is-longer-than-twenty-two-bytes", "c"].iter().enumerate()
+        {
             keydir.insert(key.as_bytes(), put(1, i as u32));
         }
         keydir.insert(b"b2", tombstone(1, 99));

@@ -6,6 +6,7 @@
 use super::batch::Batch;
 use super::disk::FileHandle;
 use super::format::frame::{self, FRAME_HEADER_BYTES, FrameHeader, FrameKind};
+use super::format::hint::HintWriter;
 use super::format::record::{self, RecordKind};
 use super::keydir::Location;
 use super::types::{Epoch, Number, SegmentId};
@@ -38,6 +39,22 @@ pub(crate) struct Log {
     buffer: Vec<u8>,
     pending: Vec<Pending>,
     numbered: Option<(Number, Number)>,
+    hint: Outline,
+}
+
+/// What a segment's hint will say, gathered while the segment is filled.
+pub(crate) struct Outline {
+    pub(crate) entries: HintWriter,
+    pub(crate) first_number: Number,
+    pub(crate) first_epoch: Epoch,
+    /// Whether it knows of every frame in the segment; not, if an earlier life wrote some of them.
+    pub(crate) complete: bool,
+}
+
+impl Outline {
+    fn new(complete: bool) -> Self {
+        Outline { entries: HintWriter::new(), first_number: Number::ZERO, first_epoch: Epoch(0), complete }
+    }
 }
 
 /// A buffer that grew beyond this is given back after it was written, in bytes.
@@ -45,7 +62,14 @@ const BUFFER_KEPT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 impl Log {
     /// Goes on at `end` of a segment of `segment_bytes`.
-    pub(crate) fn new(segment: SegmentId, file: FileHandle, salt: u32, end: u64, segment_bytes: u64) -> Self {
+    pub(crate) fn new(
+        segment: SegmentId,
+        file: FileHandle,
+        salt: u32,
+        end: u64,
+        segment_bytes: u64,
+        fresh: bool,
+    ) -> Self {
         Log {
             segment,
             file,
@@ -55,7 +79,13 @@ impl Log {
             buffer: Vec::new(),
             pending: Vec::new(),
             numbered: None,
+            hint: Outline::new(fresh),
         }
+    }
+
+    /// What the hint of the segment will say. To be taken once, when no more frames come.
+    pub(crate) fn take_outline(&mut self) -> Outline {
+        std::mem::replace(&mut self.hint, Outline::new(false))
     }
 
     pub(crate) fn segment(&self) -> SegmentId {
@@ -64,10 +94,6 @@ impl Log {
 
     pub(crate) fn file(&self) -> &FileHandle {
         &self.file
-    }
-
-    pub(crate) fn salt(&self) -> u32 {
-        self.salt
     }
 
     /// Where the next frame goes.
@@ -81,8 +107,8 @@ impl Log {
         self.end() + wanted as u64 <= self.limit
     }
 
-    pub(crate) fn is_more_than_half_full(&self) -> bool {
-        self.end() > self.limit / 2
+    pub(crate) fn is_filling_up(&self) -> bool {
+        self.end() > self.limit / 4
     }
 
     pub(crate) fn buffered_bytes(&self) -> usize {
@@ -90,7 +116,12 @@ impl Log {
     }
 
     /// Appends a commit's frame. `place` is told where each change's record went, in order.
-    pub(crate) fn append(&mut self, batch: &Batch, part: Option<Part>, mut place: impl FnMut(usize, Location)) {
+    pub(crate) fn append(
+        &mut self,
+        batch: &Batch,
+        part: Option<Part>,
+        mut place: impl FnMut(usize, Location),
+    ) {
         let buffer_offset = self.begin_frame();
         for (index, change) in batch.changes().iter().enumerate() {
             let offset = self.end() as u32;
@@ -150,7 +181,16 @@ impl Log {
                 records: pending.records,
             };
             header.encode_into(&mut self.buffer[pending.buffer_offset..], self.salt);
+            if self.hint.complete {
+                let frame = &self.buffer[pending.buffer_offset..];
+                let offset = self.written + pending.buffer_offset as u64;
+                outline_frame(&mut self.hint.entries, frame, offset, &header, self.salt);
+            }
             number = number.next();
+        }
+        if self.hint.first_number == Number::ZERO && !self.pending.is_empty() {
+            self.hint.first_number = first;
+            self.hint.first_epoch = epoch;
         }
         self.numbered = Some((first, Number(number.0 - 1)));
         self.pending.clear();
@@ -177,6 +217,16 @@ impl Log {
     pub(crate) fn buffered(&self, offset: u64, length: usize) -> Option<&[u8]> {
         let start = offset.checked_sub(self.written)? as usize;
         self.buffer.get(start..start + length)
+    }
+}
+
+/// Adds a frame's records, which we have just made ourselves, to what the hint will say.
+fn outline_frame(entries: &mut HintWriter, frame: &[u8], offset: u64, header: &FrameHeader, salt: u32) {
+    let mut at = FRAME_HEADER_BYTES;
+    for _ in 0..header.records {
+        let head = record::decode_head(&frame[at..], salt).expect("a record of our own making");
+        entries.push(header.number, (offset + at as u64) as u32, head.kind, head.value_length, head.key);
+        at += head.length();
     }
 }
 

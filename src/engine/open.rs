@@ -85,13 +85,18 @@ impl Recovered<'_> {
     fn read_at(&self, key: &[u8], location: Location) -> Result<Vec<u8>, OpenError> {
         use super::format::record;
         let segment = self.segments.iter().find(|segment| segment.id == location.segment);
-        let segment = segment.ok_or_else(|| OpenError::Damaged(format!("segment {} is gone", location.segment)))?;
+        let segment =
+            segment.ok_or_else(|| OpenError::Damaged(format!("segment {} is gone", location.segment)))?;
         let path = data_path(self.partition, segment.id);
         let mut bytes = vec![0; record::encoded_length(key.len(), location.value_length as usize)];
-        let count = segment.file.read_at(u64::from(location.offset), &mut bytes).map_err(failed(path.as_str()))?;
+        let count =
+            segment.file.read_at(u64::from(location.offset), &mut bytes).map_err(failed(path.as_str()))?;
         match record::decode(&bytes[..count], segment.header.salt) {
             Ok(record) if record.key == key => Ok(record.value.to_vec()),
-            _ => Err(OpenError::Damaged(format!("{path}: the record at offset {} fails its checksum", location.offset))),
+            _ => Err(OpenError::Damaged(format!(
+                "{path}: the record at offset {} fails its checksum",
+                location.offset
+            ))),
         }
     }
 
@@ -135,8 +140,7 @@ pub(crate) fn open(
 
     let store = manifest.store;
     let ids: Vec<PartitionId> = (0..manifest.partitions).map(PartitionId).collect();
-    let mut loaded =
-        for_each(world.policy, ids, |id| load(disk, store, id, config.read_only))?;
+    let mut loaded = for_each(world.policy, ids, |id| load(disk, store, id, config.read_only))?;
     let decision = decide_all(&loaded, &manifest)?;
     let counters = StoreCounters::default();
     if !config.read_only {
@@ -171,8 +175,7 @@ pub(crate) fn open(
     if config.read_only {
         order.latch("it was opened read-only");
     }
-    let common =
-        Common::new(store, config, world, order, turns, partition_counters, counters, random);
+    let common = Common::new(store, config, world, order, turns, partition_counters, counters, random);
     let common = Arc::new(common);
     let mut shells = Vec::new();
     for (partition, index) in indexed {
@@ -222,7 +225,9 @@ fn read_manifest(disk: &dyn Disk) -> Result<Option<Manifest>, OpenError> {
     };
     match Manifest::decode(&bytes) {
         Ok(manifest) => Ok(Some(manifest)),
-        Err(Damage::Version(version)) => Err(OpenError::Newer(format!("{MANIFEST} has format version {version}"))),
+        Err(Damage::Version(version)) => {
+            Err(OpenError::Newer(format!("{MANIFEST} has format version {version}")))
+        }
         Err(damage) => Err(OpenError::Damaged(format!("{MANIFEST}: {damage}"))),
     }
 }
@@ -238,7 +243,9 @@ fn create(disk: &dyn Disk, config: &Config, random: &mut Random) -> Result<Manif
         // A crash while a store was being made leaves empty partition directories behind.
         let begun = name.starts_with("partition_") && disk.list(&name).is_ok_and(|names| names.is_empty());
         if !ours && !begun {
-            return Err(OpenError::Foreign(format!("there is no MANIFEST, and the directory isn't empty ({name})")));
+            return Err(OpenError::Foreign(format!(
+                "there is no MANIFEST, and the directory isn't empty ({name})"
+            )));
         }
     }
     let partitions = config.partitions.unwrap_or_else(default_partitions);
@@ -316,9 +323,11 @@ fn decide_all(loaded: &[LoadedPartition], manifest: &Manifest) -> Result<Decisio
     for partition in loaded {
         check_sealed(partition)?;
     }
-    let sealed = |segment: &&LoadedSegment| segment.is_sealed() || matches!(segment.content, Content::Hinted { .. });
+    let sealed =
+        |segment: &&LoadedSegment| segment.is_sealed() || matches!(segment.content, Content::Hinted { .. });
     // Before its first number was given out, a life had everything before that number synced.
-    let before_this_life = manifest.epochs.last().map_or(Number::ZERO, |life| Number(life.1.0.saturating_sub(1)));
+    let before_this_life =
+        manifest.epochs.last().map_or(Number::ZERO, |life| Number(life.1.0.saturating_sub(1)));
     let w = loaded
         .iter()
         .flat_map(|partition| &partition.segments)
@@ -407,7 +416,8 @@ fn begin_epoch(
 ) -> Result<(), OpenError> {
     let epoch = manifest.epochs.last().map_or(Epoch(1), |life| Epoch(life.0.0 + 1));
     // Also of tails that are known by their hints now: another time the hint may be gone.
-    let unsealed = loaded.iter().flat_map(|partition| &partition.segments).filter(|segment| !segment.is_sealed());
+    let unsealed =
+        loaded.iter().flat_map(|partition| &partition.segments).filter(|segment| !segment.is_sealed());
     let oldest = unsealed.filter_map(LoadedSegment::first_epoch).min().unwrap_or(epoch);
     manifest.epochs.retain(|life| life.0 >= oldest);
     manifest.epochs.push((epoch, decision.cut.next()));
@@ -426,7 +436,8 @@ fn start_partition(
     let id = partition.partition;
     let mut next_segment = SegmentId(partition.last_segment.0 + 1);
     // The log goes on in the unsealed segment with the newest frame.
-    let tail = partition.segments.iter().filter(|segment| !segment.is_sealed()).max_by_key(|s| s.last_number());
+    let tail =
+        partition.segments.iter().filter(|segment| !segment.is_sealed()).max_by_key(|s| s.last_number());
     let tail = tail.map(|segment| segment.id);
     let segment_bytes = common.config.segment_bytes;
     let mut segments = std::collections::BTreeMap::new();
@@ -454,7 +465,7 @@ fn start_partition(
             let new = first_segment(common, id, next_segment)?;
             next_segment = SegmentId(next_segment.0 + 1);
             segments.insert(new.id, Segment::from_new(&new, SegmentState::Active));
-            Log::new(new.id, new.file, new.salt, new.header_bytes, new.file_bytes)
+            Log::new(new.id, new.file, new.salt, new.header_bytes, new.file_bytes, true)
         }
     };
     let entries = index.entries.into_iter().map(|entry| (entry.key, entry.entry));
@@ -522,7 +533,7 @@ fn resume(common: &Common, id: PartitionId, segment: &Segment) -> Result<Log, Op
         // What the last close left describes less than there will be. It would not be trusted; this spares the warning.
         let _ = common.disk.remove(&hint_path(id, segment.id));
     }
-    Ok(Log::new(segment.id, segment.file.clone(), segment.salt, segment.end, file_bytes))
+    Ok(Log::new(segment.id, segment.file.clone(), segment.salt, segment.end, file_bytes, false))
 }
 
 fn first_segment(common: &Common, id: PartitionId, segment: SegmentId) -> Result<NewSegment, OpenError> {

@@ -113,10 +113,6 @@ impl Order {
         self.debts[partition].store(NONE, SeqCst);
     }
 
-    pub(crate) fn last(&self, partition: usize) -> Number {
-        Number(self.last[partition].load(SeqCst))
-    }
-
     pub(crate) fn last_numbers(&self) -> Vec<Number> {
         self.last.iter().map(|last| Number(last.load(SeqCst))).collect()
     }
@@ -278,6 +274,8 @@ mod tests {
         assert_eq!(order.settled(), Number(0), "numbers 1 and 2 aren't with the kernel");
         order.handed_over(0, a, Number(2));
         assert_eq!(order.settled(), Number(3));
-        assert!(order.must_sync(0, Number(1)) && order.must_sync(1, Number(3)) && !order.must_sync(1, Number(2)));
+        assert!(
+            order.must_sync(0, Number(1)) && order.must_sync(1, Number(3)) && !order.must_sync(1, Number(2))
+        );
     }
 }

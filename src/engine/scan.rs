@@ -156,4 +156,3 @@ fn next_frame(bytes: &[u8], from: usize, salt: u32) -> Option<usize> {
     }
     None
 }
-

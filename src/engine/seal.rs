@@ -3,9 +3,10 @@
 
 use super::common::partition_dir;
 use super::disk::{Disk, FileHandle};
-use super::format::frame::{FrameHeader, FrameKind};
+use super::format::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 use super::format::hint::{Hint, HintWriter};
 use super::format::segment::SegmentHeader;
+use super::log::Outline;
 use super::recovery::load::scan_file;
 use super::scan::Scan;
 use super::segment::{hint_path, temporary_path};
@@ -22,65 +23,107 @@ impl Shell {
         if self.common.sync().await.is_err() {
             return;
         }
-        let Some((file, end, last_number)) = self.with(|core| {
+        let found = self.with(|core| {
+            let outline = core.outlines.remove(&id).filter(|outline| outline.complete);
             let segment = core.segments.get(&id)?;
-            Some((segment.file.clone(), segment.end, segment.last_number))
-        }) else {
-            return;
-        };
-        let stable = self.common.order.stable();
-        let epoch = self.common.order.epoch();
-        debug_assert!(last_number <= stable, "sealed before it was stable");
+            Some((segment.file.clone(), segment.end, segment.last_number, outline))
+        });
+        let Some((file, end, last_number, outline)) = found else { return };
+        let order = &self.common.order;
+        debug_assert!(last_number <= order.stable(), "sealed before it was stable");
+        let seal =
+            Seal { partition: self.id, id, end, last_number, stable: order.stable(), epoch: order.epoch() };
+        let sealed = self.common.background(move |disk| seal.apply(disk, &file, outline)).await;
         let partition = self.id;
-        let sealed = self
-            .common
-            .background(move |disk| seal_file(disk, partition, id, &file, end, last_number, stable, epoch))
-            .await;
         self.with(|core| match (sealed, core.segments.get_mut(&id)) {
             (Ok(file_bytes), Some(segment)) => {
                 segment.end = file_bytes;
                 segment.counters.file_bytes.set(file_bytes);
                 segment.set_state(SegmentState::Sealed);
             }
-            (Err(error), _) => tracing::warn!("partition {partition}: segment {id} could not be sealed: {error}"),
+            (Err(error), _) => {
+                tracing::warn!("partition {partition}: segment {id} could not be sealed: {error}")
+            }
             (Ok(_), None) => {}
         });
         self.consider_compaction();
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "moved to another thread as they are")]
-fn seal_file(
-    disk: &dyn Disk,
-    partition: PartitionId,
-    id: SegmentId,
-    file: &FileHandle,
-    end: u64,
-    last_number: Number,
-    stable: Number,
-    epoch: Epoch,
-) -> io::Result<u64> {
-    let header = read_header(file)?;
-    let seal = FrameHeader {
-        length: 48,
-        number: last_number,
-        stable,
-        commit: 0,
-        epoch,
-        parts: 1,
-        kind: FrameKind::Seal,
-        records: 0,
-    };
-    file.write_at(end, &seal.encode(header.salt))?;
-    let length = end + u64::from(seal.length);
-    file.set_length(length)?;
-    file.sync_data()?;
-    let scan = scan_file(file, &header, length)?;
-    if !scan.is_sealed() || !scan.gaps.is_empty() {
-        return Err(io::Error::other("what was read back is not what was written"));
+/// What is known of a segment that gets no more commits.
+pub(crate) struct Seal {
+    pub(crate) partition: PartitionId,
+    pub(crate) id: SegmentId,
+    pub(crate) end: u64,
+    pub(crate) last_number: Number,
+    pub(crate) stable: Number,
+    pub(crate) epoch: Epoch,
+}
+
+impl Seal {
+    /// Writes seal and hint; returns the file's length. Waits for the disk.
+    fn apply(&self, disk: &dyn Disk, file: &FileHandle, outline: Option<Outline>) -> io::Result<u64> {
+        let header = read_header(file)?;
+        let seal = FrameHeader {
+            length: FRAME_HEADER_BYTES as u32,
+            number: self.last_number,
+            stable: self.stable,
+            commit: 0,
+            epoch: self.epoch,
+            parts: 1,
+            kind: FrameKind::Seal,
+            records: 0,
+        };
+        file.write_at(self.end, &seal.encode(header.salt))?;
+        let length = self.end + u64::from(seal.length);
+        file.set_length(length)?;
+        file.sync_data()?;
+        match outline {
+            Some(outline) => {
+                let bytes = self.hint(outline, &header, length, true);
+                put_hint(disk, self.partition, self.id, &bytes)?;
+            }
+            None => {
+                let scan = scan_file(file, &header, length)?;
+                if !scan.is_sealed() || !scan.gaps.is_empty() {
+                    return Err(io::Error::other("what was read back is not what was written"));
+                }
+                write_hint(disk, self.partition, self.id, &header, &scan, true, self.stable)?;
+            }
+        }
+        Ok(length)
     }
-    write_hint(disk, partition, id, &header, &scan, true, stable)?;
-    Ok(length)
+
+    /// A hint out of what was gathered while the segment was filled.
+    fn hint(&self, outline: Outline, header: &SegmentHeader, data_length: u64, sealed: bool) -> Vec<u8> {
+        let entries = outline.entries.entries();
+        outline.entries.finish(Hint {
+            store: header.store,
+            partition: self.partition,
+            segment: self.id,
+            salt: header.salt,
+            sealed,
+            data_length,
+            last_number: self.last_number,
+            first_number: outline.first_number,
+            stable: self.stable,
+            first_epoch: outline.first_epoch,
+            entries,
+        })
+    }
+
+    /// Leaves the hint of a segment that isn't full, on a clean close. Waits for the disk.
+    pub(crate) fn leave_open(&self, disk: &dyn Disk, file: &FileHandle, outline: Outline) -> io::Result<()> {
+        let header = read_header(file)?;
+        if outline.complete {
+            return put_hint(disk, self.partition, self.id, &self.hint(outline, &header, self.end, false));
+        }
+        let scan = scan_file(file, &header, self.end)?;
+        if scan.end != self.end || !scan.gaps.is_empty() {
+            return Err(io::Error::other("what was read back is not what was written"));
+        }
+        write_hint(disk, self.partition, self.id, &header, &scan, false, self.stable)
+    }
 }
 
 pub(crate) fn read_header(file: &FileHandle) -> io::Result<SegmentHeader> {
@@ -120,9 +163,13 @@ pub(crate) fn write_hint(
         first_epoch: scan.frames.iter().map(|frame| frame.header.epoch).min().unwrap_or(Epoch(0)),
         entries: writer.entries(),
     };
-    let bytes = writer.finish(hint);
+    put_hint(disk, partition, id, &writer.finish(hint))
+}
+
+/// Gives a hint its name once it is whole.
+fn put_hint(disk: &dyn Disk, partition: PartitionId, id: SegmentId, bytes: &[u8]) -> io::Result<()> {
     let temporary = temporary_path(partition, id, "hint");
-    let written = write_file(disk, &temporary, &bytes);
+    let written = write_file(disk, &temporary, bytes);
     let renamed = written.and_then(|()| disk.rename(&temporary, &hint_path(partition, id)));
     if renamed.is_err() {
         // Best effort: what is left is removed when the store opens.

@@ -185,7 +185,9 @@ mod tests {
         assert_eq!(parse_name("0000000007.data"), FileKind::Data(SegmentId(7)));
         assert_eq!(parse_name("0000000007.hint"), FileKind::Hint(SegmentId(7)));
         assert_eq!(parse_name("0000000007.data.tmp"), FileKind::Temporary);
-        for name in ["0000000007.data.bak", "7.data", "0000000000.data", "0000000007", "x.data", "0000000007.data~"] {
+        for name in
+            ["0000000007.data.bak", "7.data", "0000000000.data", "0000000007", "x.data", "0000000007.data~"]
+        {
             assert_eq!(parse_name(name), FileKind::Unknown, "{name}");
         }
     }

@@ -53,9 +53,14 @@ impl Shell {
     }
 
     /// Waits until a commit of so many record bytes has room.
-    pub(crate) async fn room(self: &Arc<Self>, records_bytes: usize, freeing: bool) -> Result<(), WriteError> {
+    pub(crate) async fn room(
+        self: &Arc<Self>,
+        records_bytes: usize,
+        freeing: bool,
+    ) -> Result<(), WriteError> {
         loop {
-            let (room, wants_spare) = self.with(|core| (core.make_room(records_bytes, freeing), core.wants_spare()));
+            let (room, wants_spare) =
+                self.with(|core| (core.make_room(records_bytes, freeing), core.wants_spare()));
             if wants_spare {
                 self.make_spare();
             }
@@ -108,7 +113,7 @@ impl Shell {
                 .map(|id| Recipe::new(&shell.common, shell.id, id, segment_bytes.min(RESERVE_BYTES)));
             let made = shell
                 .common
-                .background(move |disk| {
+                .elsewhere(Queue::Making, move |disk| {
                     // The reserve first: without it, a full disk could not be emptied.
                     let reserve = reserve.map(|recipe| recipe.make(disk)).transpose()?;
                     Ok((reserve, recipe.make(disk)))

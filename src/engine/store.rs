@@ -61,8 +61,12 @@ impl<S: Send + 'static> Store<S> {
         })?;
         assert_eq!(made.len(), opened.shells.len(), "one state for each partition");
         let states = made;
-        let partitions =
-            opened.shells.into_iter().zip(states).map(|(shell, state)| Partition::new(shell, state)).collect();
+        let partitions = opened
+            .shells
+            .into_iter()
+            .zip(states)
+            .map(|(shell, state)| Partition::new(shell, state))
+            .collect();
         Ok(Store { shared: Arc::new(Shared { partitions, common: opened.common, options: opened.options }) })
     }
 
@@ -249,7 +253,8 @@ impl<S: Send + 'static> Store<S> {
     /// All numbers, without entering any partition's turn.
     pub fn stats(&self) -> StoreStats {
         let common = &self.shared.common;
-        let partitions: Vec<PartitionStats> = (0..common.partition_count()).map(|i| partition_stats(common, i)).collect();
+        let partitions: Vec<PartitionStats> =
+            (0..common.partition_count()).map(|i| partition_stats(common, i)).collect();
         let mut stats = StoreStats {
             syncs: common.counters.syncs.get(),
             sync_rounds: common.counters.sync_rounds.get(),

@@ -214,7 +214,13 @@ impl Volume {
     }
 
     /// Gives a file another size; writes the record as well. The caller holds the inode's lock.
-    pub(super) async fn resize(&self, part: &Part, inode: Inode, record: InodeRecord, size: u64) -> Answer<()> {
+    pub(super) async fn resize(
+        &self,
+        part: &Part,
+        inode: Inode,
+        record: InodeRecord,
+        size: u64,
+    ) -> Answer<()> {
         let mut record = record;
         if record.inline && size <= INLINE_BYTES_MAX {
             let mut content = self.content_to_keep(part, inode, &record).await?;

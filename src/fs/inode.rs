@@ -97,7 +97,12 @@ impl Volume {
     }
 
     /// The content that must be written again with the attributes; nothing is read if there can't be any.
-    pub(super) async fn content_to_keep(&self, part: &Part, inode: Inode, record: &InodeRecord) -> Answer<Vec<u8>> {
+    pub(super) async fn content_to_keep(
+        &self,
+        part: &Part,
+        inode: Inode,
+        record: &InodeRecord,
+    ) -> Answer<Vec<u8>> {
         if record.inline && record.size > 0 { self.inline_content(part, inode).await } else { Ok(Vec::new()) }
     }
 
@@ -273,7 +278,8 @@ impl Volume {
             false => part.room(bytes).await?,
         }
         let ticket = part.with(|core, state| {
-            let live = state.live.entry(inode).or_insert(Live { record, lookups: 0, orphan: false, listed: false });
+            let live =
+                state.live.entry(inode).or_insert(Live { record, lookups: 0, orphan: false, listed: false });
             change(&mut live.record);
             batch.put(keys::inode(inode), live.record.encode(&content));
             core.append(&batch)

@@ -139,7 +139,9 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket {
             let (part, key) = (self.part.clone(), self.key.clone());
-            self.part.submit(async move { part.with(|_, state| state.locks.leave_queue(&key, ticket)) }).detach();
+            self.part
+                .submit(async move { part.with(|_, state| state.locks.leave_queue(&key, ticket)) })
+                .detach();
         }
     }
 }

@@ -77,7 +77,8 @@ impl Volume {
                 break;
             }
             let (volume, there) = (self.clone(), part.clone());
-            let gathered = at(&here, part, async move { volume.names_in(&there, directory, position, left).await });
+            let gathered =
+                at(&here, part, async move { volume.names_in(&there, directory, position, left).await });
             entries.extend(gathered.await?);
         }
         if attributes {
@@ -86,7 +87,13 @@ impl Volume {
         Ok(entries)
     }
 
-    async fn names_in(&self, part: &Part, directory: Inode, position: u64, count_max: usize) -> Answer<Vec<Entry>> {
+    async fn names_in(
+        &self,
+        part: &Part,
+        directory: Inode,
+        position: u64,
+        count_max: usize,
+    ) -> Answer<Vec<Entry>> {
         self.gather(part, directory).await?;
         let entries = part.with(|_, state| {
             let Some(index) = state.indexes.get(&directory) else { return Vec::new() };

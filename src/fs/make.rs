@@ -53,7 +53,13 @@ enum Attempt {
 
 impl Volume {
     /// Makes a file, directory, symlink or special file; raises its lookup count by one. EEXIST if the name is taken.
-    pub async fn make(&self, caller: Caller, parent: Inode, name: &[u8], new: NewInode) -> Answer<Attributes> {
+    pub async fn make(
+        &self,
+        caller: Caller,
+        parent: Inode,
+        name: &[u8],
+        new: NewInode,
+    ) -> Answer<Attributes> {
         check_name(name)?;
         if new.kind == Kind::Symlink && new.target.is_empty() {
             return Err(Errno::ENOENT);
@@ -194,7 +200,11 @@ impl Volume {
         let there = self.part_of_inode(directory).clone();
         let (volume, inside) = (self.clone(), there.clone());
         let mut record = at(here, &there, async move { volume.load(&inside, directory).await }).await?;
-        record.links = record.links.checked_add_signed(change).filter(|links| *links <= LINKS_MAX).ok_or(Errno::EMLINK)?;
+        record.links = record
+            .links
+            .checked_add_signed(change)
+            .filter(|links| *links <= LINKS_MAX)
+            .ok_or(Errno::EMLINK)?;
         record.modified = now;
         record.changed = now;
         parts.of(&there).put(keys::inode(directory), record.encode(&[]));

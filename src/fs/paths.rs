@@ -68,7 +68,9 @@ impl Volume {
         let mut names = Vec::new();
         let mut at = inode;
         while at != Inode::ROOT {
-            let Some((parent, name)) = parents.remove(&at) else { return format!("a file without a name ({})", inode.0) };
+            let Some((parent, name)) = parents.remove(&at) else {
+                return format!("a file without a name ({})", inode.0);
+            };
             names.push(String::from_utf8_lossy(&name).into_owned());
             at = parent;
         }

@@ -42,7 +42,8 @@ impl Volume {
         let _intent = at(&here, &there, async move { Intent::announce(&passing, new_parent).await }).await?;
         let (volume, inside, wanted) = (self.clone(), there.clone(), to.clone());
         let replaced =
-            at(&here, &there, async move { volume.entry(&inside, wanted.parent, &wanted.name).await }).await?;
+            at(&here, &there, async move { volume.entry(&inside, wanted.parent, &wanted.name).await })
+                .await?;
         match (mode, replaced) {
             (RenameMode::NoReplace, Some(_)) => return Err(Errno::EEXIST),
             (RenameMode::Exchange, None) => return Err(Errno::ENOENT),
@@ -102,7 +103,8 @@ impl Volume {
             }
             _ => None,
         };
-        let moved = self.replace_barred(here, there, &locked, (&from, source), (&to, replaced), links, victim).await;
+        let moved =
+            self.replace_barred(here, there, &locked, (&from, source), (&to, replaced), links, victim).await;
         if let Some(inode) = barred {
             self.unbar(inode, moved.is_ok());
         }

@@ -99,7 +99,8 @@ impl Volume {
     ) -> Answer<u64> {
         let here = self.part_of_inode(from).clone();
         let there = self.part_of_inode(to).clone();
-        let overlaps = from_offset < to_offset.saturating_add(length) && to_offset < from_offset.saturating_add(length);
+        let overlaps =
+            from_offset < to_offset.saturating_add(length) && to_offset < from_offset.saturating_add(length);
         if from == to && overlaps {
             return Err(Errno::EINVAL);
         }
@@ -115,7 +116,8 @@ impl Volume {
             let (volume, offset) = (self.clone(), to_offset + copied);
             let kill_set_id = caller.uid != 0;
             let written =
-                at(&here, &there, async move { volume.write(caller, to, offset, bytes, kill_set_id).await }).await?;
+                at(&here, &there, async move { volume.write(caller, to, offset, bytes, kill_set_id).await })
+                    .await?;
             copied += u64::from(written);
         }
         here.settled().await?;

@@ -82,7 +82,14 @@ pub(super) struct Counter {
 
 impl VolumeState {
     /// A name has come, or leads elsewhere: listings under way follow.
-    pub(super) fn index_insert(&mut self, parent: Inode, position: u64, name: &[u8], inode: Inode, kind: Kind) {
+    pub(super) fn index_insert(
+        &mut self,
+        parent: Inode,
+        position: u64,
+        name: &[u8],
+        inode: Inode,
+        kind: Kind,
+    ) {
         if let Some(index) = self.indexes.get_mut(&parent) {
             index.names.insert(position, IndexedName { name: name.into(), inode, kind });
         }

@@ -31,7 +31,12 @@ impl Volume {
     }
 
     /// Locks inodes as well, in the order that all keep: after the names.
-    pub(super) async fn lock_inodes(&self, here: &Part, locked: Locked, inodes: Vec<Inode>) -> Answer<Locked> {
+    pub(super) async fn lock_inodes(
+        &self,
+        here: &Part,
+        locked: Locked,
+        inodes: Vec<Inode>,
+    ) -> Answer<Locked> {
         let keys = inodes.into_iter().map(|inode| (self.part_of_inode(inode).clone(), LockKey::Inode(inode)));
         self.lock_all(here, locked, keys.collect()).await
     }
@@ -93,7 +98,13 @@ impl Volume {
     }
 
     /// What [`add_unlink`](Self::add_unlink) wrote, in memory. An inode that nobody holds goes at once.
-    pub(super) async fn apply_unlink(&self, here: &Part, inode: Inode, target: &Target, now: Time) -> Answer<()> {
+    pub(super) async fn apply_unlink(
+        &self,
+        here: &Part,
+        inode: Inode,
+        target: &Target,
+        now: Time,
+    ) -> Answer<()> {
         let there = self.part_of_inode(inode).clone();
         let last = is_last_link(&target.record);
         if last {

@@ -11,7 +11,7 @@ use super::paths::Paths;
 use super::state::{Counter, Part, VolumeState};
 use super::types::*;
 use crate::engine::{
-    Batch, Blockers, Config, Number, OpenError, PartitionId, Policy, Recovered, Store, WriteError, World,
+    Batch, Blockers, Config, Number, OpenError, PartitionId, Policy, Recovered, Store, World, WriteError,
 };
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -112,12 +112,15 @@ impl Volume {
             states_of(partitions, &tally)
         })?;
         let chunk_bytes = store.option(CHUNK_OPTION).and_then(|text| text.parse().ok());
-        let chunk_bytes = chunk_bytes
-            .ok_or_else(|| OpenError::Foreign(format!("the store has no {CHUNK_OPTION}: it holds no filesystem")))?;
+        let chunk_bytes = chunk_bytes.ok_or_else(|| {
+            OpenError::Foreign(format!("the store has no {CHUNK_OPTION}: it holds no filesystem"))
+        })?;
         let flush = Flush::new(store.partition_count());
         let blockers = Blockers::new(volume.blocking_threads_max);
         let volume_config = volume;
-        let volume = Volume { inner: Arc::new(Inner { store, chunk_bytes, tally, flush, paths: Paths::default(), blockers }) };
+        let volume = Volume {
+            inner: Arc::new(Inner { store, chunk_bytes, tally, flush, paths: Paths::default(), blockers }),
+        };
         volume.start(&volume_config, policy, read_only, orphans)?;
         Ok(volume)
     }
@@ -134,7 +137,11 @@ impl Volume {
         let volume = self.clone();
         let (uid, gid) = (config.root_uid, config.root_gid);
         let part = self.part_of_inode(Inode::ROOT);
-        part.submit(async move { drop(sender.send(volume.ensure_root(uid, gid).await)) }).detach();
+        part.submit(async move {
+            // Nobody waits in a simulated world.
+            let _ = sender.send(volume.ensure_root(uid, gid).await);
+        })
+        .detach();
         if policy == Policy::Inline {
             match receiver.recv() {
                 Ok(Ok(())) => {}
@@ -361,7 +368,8 @@ fn states_of(partitions: &[Recovered<'_>], tally: &Tally) -> Result<Vec<VolumeSt
 fn meta_of(recovered: &Recovered<'_>) -> Result<MetaRecord, OpenError> {
     match recovered.read(&keys::meta())? {
         None => Ok(MetaRecord::default()),
-        Some(bytes) => MetaRecord::decode(&bytes)
-            .ok_or_else(|| OpenError::Foreign("the store holds no filesystem that this version knows".to_string())),
+        Some(bytes) => MetaRecord::decode(&bytes).ok_or_else(|| {
+            OpenError::Foreign("the store holds no filesystem that this version knows".to_string())
+        }),
     }
 }

@@ -43,14 +43,20 @@ pub(super) fn background(options: &Options) -> Result<(), String> {
 fn wait_for_report(options: &Options, reader: OwnedFd) -> Result<(), String> {
     let mut report = String::new();
     // Until the child has reported, or has died, which closes the pipe as well.
-    File::from(reader).read_to_string(&mut report).map_err(|error| format!("waiting for the daemon: {error}"))?;
+    File::from(reader)
+        .read_to_string(&mut report)
+        .map_err(|error| format!("waiting for the daemon: {error}"))?;
     match report.trim() {
         READY => {
-            nix::sys::statvfs::statvfs(&options.mountpoint)
-                .map_err(|error| format!("{}: mounted, but it doesn't answer: {error}", options.mountpoint.display()))?;
+            nix::sys::statvfs::statvfs(&options.mountpoint).map_err(|error| {
+                format!("{}: mounted, but it doesn't answer: {error}", options.mountpoint.display())
+            })?;
             Ok(())
         }
-        "" => Err(format!("{}: the daemon ended before it had mounted; try -f to see why", options.mountpoint.display())),
+        "" => Err(format!(
+            "{}: the daemon ended before it had mounted; try -f to see why",
+            options.mountpoint.display()
+        )),
         reason => Err(reason.to_string()),
     }
 }

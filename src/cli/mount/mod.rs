@@ -22,7 +22,8 @@ pub fn run(arguments: Vec<OsString>) -> i32 {
             return if failed { USAGE } else { DONE };
         }
     };
-    let outcome = if options.foreground { daemon::foreground(&options) } else { daemon::background(&options) };
+    let outcome =
+        if options.foreground { daemon::foreground(&options) } else { daemon::background(&options) };
     match outcome {
         Ok(()) => DONE,
         Err(reason) => {

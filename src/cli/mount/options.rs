@@ -207,9 +207,27 @@ fn classify(option: &str) -> Result<Meaning, String> {
     let kernel = |change: fn(&mut KernelOptions)| Ok(Meaning::Kernel(Box::new(change)));
     match option {
         // What mount(8), systemd and /etc/fstab leave behind.
-        "" | "defaults" | "auto" | "noauto" | "nofail" | "_netdev" | "user" | "nouser" | "users" | "owner" | "group"
-        | "exec" | "async" | "atime" | "relatime" | "strictatime" | "norelatime" | "nostrictatime" | "diratime"
-        | "nodiratime" | "default_permissions" => Ok(Meaning::Nothing),
+        ""
+        | "defaults"
+        | "auto"
+        | "noauto"
+        | "nofail"
+        | "_netdev"
+        | "user"
+        | "nouser"
+        | "users"
+        | "owner"
+        | "group"
+        | "exec"
+        | "async"
+        | "atime"
+        | "relatime"
+        | "strictatime"
+        | "norelatime"
+        | "nostrictatime"
+        | "diratime"
+        | "nodiratime"
+        | "default_permissions" => Ok(Meaning::Nothing),
         "ro" => Ok(Meaning::ReadOnly(true)),
         "rw" => Ok(Meaning::ReadOnly(false)),
         "dev" => kernel(|kernel| kernel.dev = Some(true)),
@@ -240,10 +258,12 @@ fn classify_named(option: &str) -> Result<Meaning, String> {
     let known = Options::command();
     let found = known.get_arguments().find(|argument| argument.get_long() == Some(&long));
     match found {
-        Some(argument) if argument.get_action().takes_values() == value.is_some() => Ok(Meaning::Long(match value {
-            Some(value) => format!("--{long}={value}"),
-            None => format!("--{long}"),
-        })),
+        Some(argument) if argument.get_action().takes_values() == value.is_some() => {
+            Ok(Meaning::Long(match value {
+                Some(value) => format!("--{long}={value}"),
+                None => format!("--{long}"),
+            }))
+        }
         Some(_) if value.is_some() => Err(format!("mount option {name} takes no value")),
         Some(_) => Err(format!("mount option {name} needs a value: {name}=...")),
         None => Err(format!("unknown mount option {option}")),
@@ -261,7 +281,8 @@ mod tests {
 
     #[test]
     fn options_in_any_place_and_by_either_name() {
-        let options = parsed(&["/d", "/m", "-o", "ro,segment_size=8M", "-f", "-o", "sync-interval=2s,nodev"]).unwrap();
+        let options =
+            parsed(&["/d", "/m", "-o", "ro,segment_size=8M", "-f", "-o", "sync-interval=2s,nodev"]).unwrap();
         assert!(options.read_only && options.foreground);
         assert_eq!(options.segment_size, 8 << 20);
         assert_eq!(options.sync_interval, Duration::from_secs(2));

@@ -37,7 +37,8 @@ pub(super) fn run(options: &Options, ready: impl FnOnce()) -> Result<(), String>
     system::ending_signals().thread_block().map_err(|error| format!("blocking signals: {error}"))?;
     prepare_mountpoint(options)?;
     let volume = open(options)?;
-    let control = Control::new(volume.clone(), nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
+    let control =
+        Control::new(volume.clone(), nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
     let adapter = Classic::new(volume.clone(), Arc::new(control));
     let (sender, endings) = channel();
     let mounted = classic::mount(adapter, &options.mountpoint, &settings(options));
@@ -128,7 +129,8 @@ fn prepare_mountpoint(options: &Options) -> Result<(), String> {
     let mountpoint = &options.mountpoint;
     let name = mountpoint.display();
     if system::is_dead(mountpoint) {
-        system::detach(mountpoint).map_err(|error| format!("{name}: the dead mount there can't be taken away: {error}"))?;
+        system::detach(mountpoint)
+            .map_err(|error| format!("{name}: the dead mount there can't be taken away: {error}"))?;
         tracing::warn!("{name}: took away a mount whose daemon had died");
     }
     match std::fs::metadata(mountpoint) {
@@ -197,13 +199,19 @@ fn start_log(options: &Options) -> Result<(), String> {
             let file = File::options().create(true).append(true).open(path);
             let file = Arc::new(file.map_err(|error| format!("{}: {error}", path.display()))?);
             match format {
-                LogFormat::Text => install(fmt::layer().with_ansi(false).with_target(false).with_writer(file), levels),
+                LogFormat::Text => {
+                    install(fmt::layer().with_ansi(false).with_target(false).with_writer(file), levels)
+                }
                 LogFormat::Json => install(fmt::layer().json().with_target(false).with_writer(file), levels),
             }
         }
         (None, _) if !options.foreground => return Ok(()),
-        (None, LogFormat::Text) => install(fmt::layer().with_target(false).with_writer(std::io::stderr), levels),
-        (None, LogFormat::Json) => install(fmt::layer().json().with_target(false).with_writer(std::io::stderr), levels),
+        (None, LogFormat::Text) => {
+            install(fmt::layer().with_target(false).with_writer(std::io::stderr), levels)
+        }
+        (None, LogFormat::Json) => {
+            install(fmt::layer().json().with_target(false).with_writer(std::io::stderr), levels)
+        }
     };
     started.map_err(|error| format!("starting the log: {error}"))
 }

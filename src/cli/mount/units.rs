@@ -45,7 +45,9 @@ mod tests {
         assert_eq!(size("64M"), Ok(64 << 20));
         assert_eq!(size("4096"), Ok(4096));
         assert_eq!(size("1g"), Ok(1 << 30));
-        assert!(size("").is_err() && size("5x").is_err() && size("99999999999T").is_err() && size("-1").is_err());
+        assert!(
+            size("").is_err() && size("5x").is_err() && size("99999999999T").is_err() && size("-1").is_err()
+        );
         assert_eq!(time("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(time("1s"), Ok(Duration::from_secs(1)));
         assert_eq!(time("2h"), Ok(Duration::from_secs(7200)));

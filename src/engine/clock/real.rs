@@ -126,7 +126,8 @@ impl Future for Sleeping {
             queue.tickets += 1;
             queue.tickets
         });
-        let first = queue.waiting.keys().next().is_none_or(|(earliest_ns, _)| self.deadline_ns < *earliest_ns);
+        let first =
+            queue.waiting.keys().next().is_none_or(|(earliest_ns, _)| self.deadline_ns < *earliest_ns);
         queue.waiting.insert((self.deadline_ns, ticket), context.waker().clone());
         if first {
             shared.changed.notify_one();

@@ -90,9 +90,10 @@ pub enum Request {
 pub enum Queue {
     /// The worker of the partition with this index: its own thread and ring. Jobs there must not wait for the disk.
     Worker(usize),
-    /// The store's thread for slow work that nobody waits for in a turn: creating and sealing segments, hints, compaction.
-    /// Jobs run in order, one at a time.
+    /// The store's thread for slow work that nobody waits for: sealing segments, hints, compaction. Jobs run in order, one at a time.
     Background,
+    /// The store's thread for making segments, which writers may have to wait for. Jobs run in order, one at a time.
+    Making,
 }
 
 /// Who has a store's lock.

@@ -26,6 +26,7 @@ pub struct UringDisk {
     read_only: bool,
     workers: Vec<Worker>,
     background: Background,
+    making: Background,
     lock: Mutex<Option<nix::fcntl::Flock<File>>>,
 }
 
@@ -45,7 +46,8 @@ impl UringDisk {
             directory,
             read_only,
             workers: (0..workers.max(1)).map(Worker::start).collect::<io::Result<_>>()?,
-            background: Background::start()?,
+            background: Background::start("bitkv-slow")?,
+            making: Background::start("bitkv-making")?,
             lock: Mutex::new(None),
         }))
     }
@@ -78,7 +80,8 @@ impl Disk for UringDisk {
     }
 
     fn create(&self, path: &str) -> io::Result<FileHandle> {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(self.path(path))?;
+        let file =
+            OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(self.path(path))?;
         Ok(Arc::new(RealFile::new(file)))
     }
 
@@ -144,6 +147,7 @@ impl Disk for UringDisk {
         match queue {
             Queue::Worker(index) => self.workers[index % self.workers.len()].submit(request),
             Queue::Background => self.background.submit(request),
+            Queue::Making => self.making.submit(request),
         }
     }
 
@@ -152,6 +156,7 @@ impl Disk for UringDisk {
             worker.shut_down();
         }
         self.background.shut_down();
+        self.making.shut_down();
         drop(self.lock.lock().take());
     }
 }

@@ -111,7 +111,11 @@ pub(crate) fn decide(
     Ok(decision)
 }
 
-fn check_gaps(tails: &[Tail<'_>], decision: &Decision, owned: &impl Fn(&&FoundFrame) -> bool) -> Result<(), String> {
+fn check_gaps(
+    tails: &[Tail<'_>],
+    decision: &Decision,
+    owned: &impl Fn(&&FoundFrame) -> bool,
+) -> Result<(), String> {
     for scan in tails.iter().flat_map(|tail| &tail.scans) {
         for gap in &scan.gaps {
             let behind = &scan.frames[gap.before_frame..];
@@ -202,7 +206,8 @@ mod tests {
                         let mut subject = part(number, 9, 2);
                         subject.condition = condition;
                         subject.header.epoch = Epoch(if owned { 1 } else { 7 });
-                        let mut others: Vec<_> = (1..=4).filter(|n| *n != number).map(|n| frame(n, 0)).collect();
+                        let mut others: Vec<_> =
+                            (1..=4).filter(|n| *n != number).map(|n| frame(n, 0)).collect();
                         // The sister is inside the run if there is one to be in.
                         if sister {
                             others.push(part(7, 9, 2));
@@ -223,7 +228,10 @@ mod tests {
                             (true, 6, Condition::Whole) => Verdict::Cut,
                             (true, _, Condition::Whole) => Verdict::Void,
                         };
-                        assert_eq!(verdict, expected, "owned {owned} number {number} {condition:?} sister {sister}");
+                        assert_eq!(
+                            verdict, expected,
+                            "owned {owned} number {number} {condition:?} sister {sister}"
+                        );
                     }
                 }
             }
@@ -232,7 +240,8 @@ mod tests {
 
     #[test]
     fn the_run_ends_at_the_first_missing_number() {
-        let decision = run(&[scan_of(vec![frame(1, 0), frame(3, 1)]), scan_of(vec![frame(2, 0), frame(5, 1)])], 0);
+        let decision =
+            run(&[scan_of(vec![frame(1, 0), frame(3, 1)]), scan_of(vec![frame(2, 0), frame(5, 1)])], 0);
         assert_eq!(decision.unwrap().cut, Number(3));
     }
 

@@ -128,10 +128,13 @@ pub(crate) fn load(
             continue;
         }
         let file_bytes = file.length().map_err(failed(data_path(partition, id)))?;
-        let hinted = hints.contains(&id).then(|| load_hint(disk, partition, &file, &header, file_bytes)).flatten();
+        let hinted =
+            hints.contains(&id).then(|| load_hint(disk, partition, &file, &header, file_bytes)).flatten();
         let content = match hinted {
             Some(content) => content,
-            None => Content::Scanned(scan_file(&file, &header, file_bytes).map_err(failed(data_path(partition, id)))?),
+            None => Content::Scanned(
+                scan_file(&file, &header, file_bytes).map_err(failed(data_path(partition, id)))?,
+            ),
         };
         segments.push(LoadedSegment { id, file, header, file_bytes, content });
     }
@@ -173,7 +176,9 @@ fn open_segment(
         .and_then(|header| header.check_home(store, partition, id).map(|()| header));
     match header {
         Ok(header) => Ok((file, header)),
-        Err(Damage::Version(version)) => Err(OpenError::Newer(format!("{path} has format version {version}"))),
+        Err(Damage::Version(version)) => {
+            Err(OpenError::Newer(format!("{path} has format version {version}")))
+        }
         Err(Damage::Foreign) => Err(OpenError::Foreign(format!("{path} belongs to another store or place"))),
         Err(damage) => Err(OpenError::Damaged(format!("header of {path}: {damage}"))),
     }
@@ -204,7 +209,12 @@ fn load_hint(
     }
 }
 
-fn check_hint(bytes: &[u8], file: &FileHandle, header: &SegmentHeader, file_bytes: u64) -> Result<Hint, Damage> {
+fn check_hint(
+    bytes: &[u8],
+    file: &FileHandle,
+    header: &SegmentHeader,
+    file_bytes: u64,
+) -> Result<Hint, Damage> {
     let view = hint::decode(bytes)?;
     view.hint.check_segment(header)?;
     for entry in view.entries() {

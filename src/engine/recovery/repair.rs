@@ -23,11 +23,15 @@ pub(crate) fn repair(
     let path = data_path(partition, segment.id);
     let Content::Scanned(scan) = &segment.content else { return Ok(0) };
     let verdict = |frame: &FoundFrame| decision.verdict(frame, owns(frame.header.epoch, frame.header.number));
-    let kept = scan.frames.iter().take_while(|f| matches!(verdict(f), Verdict::Counts | Verdict::Void)).count();
+    let kept =
+        scan.frames.iter().take_while(|f| matches!(verdict(f), Verdict::Counts | Verdict::Void)).count();
     // What counts lies in one piece at the front: numbers grow along a log, and a gap before one that counts was refused.
     let stray = scan.frames[kept..].iter().find(|frame| verdict(frame) == Verdict::Counts);
     if let Some(frame) = stray {
-        return Err(OpenError::Damaged(format!("{path}: number {} lies behind one that doesn't count", frame.header.number)));
+        return Err(OpenError::Damaged(format!(
+            "{path}: number {} lies behind one that doesn't count",
+            frame.header.number
+        )));
     }
     let start = segment.header.encoded_length() as u64;
     let end = match kept {
@@ -39,7 +43,8 @@ pub(crate) fn repair(
         scan.frames[..kept].iter().map(|f| (f.clone(), verdict(f) == Verdict::Void)).collect();
     let rewritten = frames.iter().any(|(_, void)| *void);
     if rewritten {
-        segment.file = rewrite(disk, partition, segment, &frames).map_err(failed(format!("rewriting {path}")))?;
+        segment.file =
+            rewrite(disk, partition, segment, &frames).map_err(failed(format!("rewriting {path}")))?;
     } else if torn_bytes > 0 {
         segment.file.set_length(end).map_err(failed(format!("truncating {path}")))?;
     }

@@ -1,8 +1,8 @@
 //! What the control files show. Each takes its numbers once, so that a file is of one moment.
 
 use super::Control;
-use crate::engine::stats::{PartitionStats, StoreStats};
 use crate::engine::Durability;
+use crate::engine::stats::{PartitionStats, StoreStats};
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
 
@@ -160,7 +160,8 @@ pub(super) fn partitions(control: &Control) -> String {
 }
 
 pub(super) fn segments(control: &Control) -> String {
-    let mut out = String::from("partition\tsegment\tstate\tkeys\tlive_bytes\tdead_bytes\ttotal_bytes\tdead_ratio\n");
+    let mut out =
+        String::from("partition\tsegment\tstate\tkeys\tlive_bytes\tdead_bytes\ttotal_bytes\tdead_ratio\n");
     for row in control.volume.store().segment_stats() {
         let bytes = row.live_bytes + row.dead_bytes;
         let dead_ratio = if bytes == 0 { 0.0 } else { row.dead_bytes as f64 / bytes as f64 };

@@ -10,9 +10,9 @@ use crate::fs::types::*;
 use crate::fs::volume::{Near, Volume};
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
-    IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite,
-    ReplyXattr, Request, TimeOrNow, WriteFlags,
+    IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
+    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use std::ffi::OsStr;
 use std::io;
@@ -45,7 +45,11 @@ impl Classic {
     }
 
     /// Runs an operation near an inode or name.
-    fn run<F: Future<Output = ()> + Send + 'static>(&self, near: Near<'_>, operation: impl FnOnce(Volume) -> F) {
+    fn run<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        near: Near<'_>,
+        operation: impl FnOnce(Volume) -> F,
+    ) {
         self.volume.dispatch(near, operation(self.volume.clone()));
     }
 
@@ -243,7 +247,15 @@ impl Filesystem for Classic {
         self.make(request, parent, name, new, |answer| answer_entry(reply, answer));
     }
 
-    fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
+    fn mkdir(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        reply: ReplyEntry,
+    ) {
         let permissions = (mode & 0o7777) as u16;
         let new = NewInode { kind: Kind::Directory, permissions, device: 0, target: Vec::new() };
         self.make(request, parent, name, new, |answer| answer_entry(reply, answer));
@@ -355,7 +367,14 @@ impl Filesystem for Classic {
         reply.error(fuser::Errno::ENOSYS);
     }
 
-    fn flush(&self, _request: &Request, _number: INodeNo, _handle: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
+    fn flush(
+        &self,
+        _request: &Request,
+        _number: INodeNo,
+        _handle: FileHandle,
+        _owner: LockOwner,
+        reply: ReplyEmpty,
+    ) {
         reply.error(fuser::Errno::ENOSYS);
     }
 
@@ -419,14 +438,31 @@ impl Filesystem for Classic {
         });
     }
 
-    fn fsync(&self, _request: &Request, number: INodeNo, _handle: FileHandle, _data: bool, reply: ReplyEmpty) {
+    fn fsync(
+        &self,
+        _request: &Request,
+        number: INodeNo,
+        _handle: FileHandle,
+        _data: bool,
+        reply: ReplyEmpty,
+    ) {
         if is_control(inode(number)) {
             return reply.ok();
         }
-        self.run(Near::Inode(inode(number)), |volume| async move { answer_empty(reply, volume.sync().await) });
+        self.run(
+            Near::Inode(inode(number)),
+            |volume| async move { answer_empty(reply, volume.sync().await) },
+        );
     }
 
-    fn fsyncdir(&self, request: &Request, number: INodeNo, handle: FileHandle, data: bool, reply: ReplyEmpty) {
+    fn fsyncdir(
+        &self,
+        request: &Request,
+        number: INodeNo,
+        handle: FileHandle,
+        data: bool,
+        reply: ReplyEmpty,
+    ) {
         self.fsync(request, number, handle, data, reply);
     }
 
@@ -458,7 +494,8 @@ impl Filesystem for Classic {
                 Ok(entries) => {
                     for entry in entries {
                         let name = OsStr::from_bytes(&entry.name);
-                        if reply.add(INodeNo(entry.inode.0), entry.position, convert::kind(entry.kind), name) {
+                        if reply.add(INodeNo(entry.inode.0), entry.position, convert::kind(entry.kind), name)
+                        {
                             break;
                         }
                     }

@@ -39,7 +39,11 @@ pub(super) fn kind_of_mode(mode: u32) -> Option<Kind> {
 pub(super) fn system_time(time: Time) -> SystemTime {
     let fraction = Duration::from_nanos(u64::from(time.nanoseconds));
     let whole = Duration::from_secs(time.seconds.unsigned_abs());
-    if time.seconds >= 0 { SystemTime::UNIX_EPOCH + whole + fraction } else { SystemTime::UNIX_EPOCH - whole + fraction }
+    if time.seconds >= 0 {
+        SystemTime::UNIX_EPOCH + whole + fraction
+    } else {
+        SystemTime::UNIX_EPOCH - whole + fraction
+    }
 }
 
 pub(super) fn time(time: SystemTime) -> Time {

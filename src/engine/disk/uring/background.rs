@@ -13,9 +13,9 @@ pub(super) struct Background {
 }
 
 impl Background {
-    pub(super) fn start() -> io::Result<Self> {
+    pub(super) fn start(name: &str) -> io::Result<Self> {
         let (sender, receiver) = channel::<Request>();
-        let thread = std::thread::Builder::new().name("bitkv-slow".to_string()).spawn(move || {
+        let thread = std::thread::Builder::new().name(name.to_string()).spawn(move || {
             for request in receiver {
                 guarded(|| perform(request));
             }

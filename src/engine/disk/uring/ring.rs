@@ -127,7 +127,9 @@ impl Ring {
                 let rest = &mut buffer[*filled..];
                 let descriptor = types::Fd(file.descriptor().unwrap_or(-1));
                 let length = u32::try_from(rest.len()).unwrap_or(u32::MAX);
-                opcode::Read::new(descriptor, rest.as_mut_ptr(), length).offset(*offset + *filled as u64).build()
+                opcode::Read::new(descriptor, rest.as_mut_ptr(), length)
+                    .offset(*offset + *filled as u64)
+                    .build()
             }
             Flight::Sync { file, .. } => {
                 let descriptor = types::Fd(file.descriptor().unwrap_or(-1));
@@ -153,7 +155,9 @@ impl Ring {
     /// Tells the kernel what is new; waits for a completion if told to.
     pub(super) fn enter(&mut self, wait: bool) -> io::Result<()> {
         match self.ring.submit_and_wait(usize::from(wait)) {
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)) => Ok(()),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)) => {
+                Ok(())
+            }
             other => other.map(|_| ()),
         }
     }
@@ -161,7 +165,8 @@ impl Ring {
     /// Looks at what has completed, and has each end run by `run`.
     pub(super) fn complete(&mut self, run: impl Fn(Box<dyn FnOnce()>)) {
         let mut finished = std::mem::take(&mut self.finished);
-        finished.extend(self.ring.completion().map(|completion| (completion.user_data(), completion.result())));
+        finished
+            .extend(self.ring.completion().map(|completion| (completion.user_data(), completion.result())));
         for (user_data, result) in finished.drain(..) {
             if user_data == BELL {
                 self.bell_armed = false;
@@ -176,7 +181,11 @@ impl Ring {
                     run(Box::new(move || done(result)));
                 }
                 Flight::Read { file, offset, buffer, filled, done } => {
-                    self.read_ended(outcome(result), Flight::Read { file, offset, buffer, filled, done }, &run);
+                    self.read_ended(
+                        outcome(result),
+                        Flight::Read { file, offset, buffer, filled, done },
+                        &run,
+                    );
                 }
             }
         }

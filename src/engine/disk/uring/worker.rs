@@ -102,7 +102,7 @@ impl Shared {
                 tracing::error!("the ring failed: {error}");
             }
             self.asleep.store(false, Ordering::Relaxed);
-            ring.complete(|completion| guarded(completion));
+            ring.complete(guarded);
         }
     }
 
