@@ -20,6 +20,7 @@ use super::format::frame::{self, FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 use super::format::record::{self, RecordKind};
 use super::format::segment::{Origin, SegmentHeader};
 use super::keydir::Location;
+use super::planted::{Bug, planted};
 use super::recovery::load::remove_segment;
 use super::scan::{Condition, FoundFrame, Scan, scan};
 use super::seal::write_hint;
@@ -278,7 +279,9 @@ impl Shell {
         self.common
             .background(move |disk| {
                 file.write_at(end, &seal)?;
-                file.sync_data()?;
+                if !planted(Bug::SkipOutputSync) {
+                    file.sync_data()?;
+                }
                 let bytes = read_range(&file, 0, end + seal.len() as u64)?;
                 let scan = scan(&bytes, header.encoded_length() as u64, header.salt);
                 if !scan.is_sealed() || scan.frames.iter().any(|frame| frame.condition != Condition::Whole) {
@@ -288,7 +291,9 @@ impl Shell {
             })
             .await?;
         output.end += FRAME_HEADER_BYTES as u64;
-        self.common.sync().await.map_err(Failure::Write)?;
+        if !planted(Bug::SkipStoreSync) {
+            self.common.sync().await.map_err(Failure::Write)?;
+        }
         let (from, to) = (temporary.to_string(), data_path(self.id, output.header.segment));
         self.common
             .background(move |disk| {
@@ -363,6 +368,9 @@ impl Shell {
                 self.with(|core| core.note_damage(&found.key, victim, found.offset));
                 self.set_apart(victim);
                 return Err(Failure::Damaged);
+            }
+            if tombstone && planted(Bug::DropTombstones) {
+                continue;
             }
             if lives {
                 keep.push(index);

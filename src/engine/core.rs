@@ -10,6 +10,7 @@ use super::error::WriteError;
 use super::format::record;
 use super::keydir::{Keydir, Location};
 use super::limits::APPEND_BUFFER_BYTES_MAX;
+use super::planted::{Bug, planted};
 use super::log::{Log, Outline, Part, frame_bytes};
 use super::segment::{NewSegment, Segment};
 use super::stats::{PartitionCounters, SegmentState};
@@ -356,7 +357,7 @@ impl Core {
         let index = self.partition.index();
         loop {
             let settled = order.settled();
-            while self.marks.front().is_some_and(|mark| mark.last <= settled) {
+            while self.marks.front().is_some_and(|mark| mark.last <= settled || planted(Bug::AckEarly)) {
                 self.settled = self.marks.pop_front().map_or(self.settled, |mark| mark.ticket);
             }
             let waits_for = self.marks.front().map(|mark| mark.last);

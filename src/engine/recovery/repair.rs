@@ -8,6 +8,7 @@ use crate::engine::common::partition_dir;
 use crate::engine::disk::{Disk, FileHandle};
 use crate::engine::error::OpenError;
 use crate::engine::format::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
+use crate::engine::planted::{Bug, planted};
 use crate::engine::scan::FoundFrame;
 use crate::engine::segment::{data_path, temporary_path};
 use crate::engine::types::{Epoch, Number, PartitionId};
@@ -49,7 +50,9 @@ pub(crate) fn repair(
         segment.file.set_length(end).map_err(failed(format!("truncating {path}")))?;
     }
     // Also where nothing was cut: what a killed process left behind may be with the kernel only.
-    segment.file.sync_data().map_err(failed(format!("syncing {path}")))?;
+    if !planted(Bug::SkipTailSync) {
+        segment.file.sync_data().map_err(failed(format!("syncing {path}")))?;
+    }
     segment.file_bytes = segment.file.length().map_err(failed(path.as_str()))?;
     if rewritten {
         let scan = scan_file(&segment.file, &segment.header, segment.file_bytes).map_err(failed(path))?;
