@@ -152,6 +152,11 @@ impl Shell {
     /// Goes on to a fresh segment, and seals the one that was active.
     async fn rotate_now(self: &Arc<Self>) -> Result<(), WriteError> {
         loop {
+            self.common.order.check()?;
+            if self.with(|core| core.is_log_empty()) {
+                // Somebody else went on meanwhile.
+                return Ok(());
+            }
             match self.with(Core::rotate_if_possible) {
                 Some(full) => {
                     self.clone().seal(full).await;

@@ -7,6 +7,7 @@ use super::batch::Batch;
 use super::common::Common;
 use super::disk::FileHandle;
 use super::error::WriteError;
+use super::format::frame::FRAME_HEADER_BYTES;
 use super::format::record;
 use super::keydir::{Keydir, Location};
 use super::limits::APPEND_BUFFER_BYTES_MAX;
@@ -45,6 +46,8 @@ pub struct Core {
     waiters: Vec<(u64, Waker)>,
     /// Log space promised to parts of commits over several partitions, in bytes.
     spoken_for: usize,
+    /// Who waits for some of that to be released.
+    crowd: Vec<Waker>,
     pub(crate) spares: Spares,
     /// Segments with bytes that were not synced yet, oldest first.
     unsynced: Vec<Unsynced>,
@@ -88,6 +91,8 @@ pub(crate) enum Room {
     /// Went on to another segment; the full one wants a seal.
     Rotated(SegmentId),
     Wait,
+    /// A fresh segment wouldn't help: what others have reserved must be used first.
+    Crowded,
     Refused(WriteError),
 }
 
@@ -116,6 +121,7 @@ impl Core {
             marks: VecDeque::new(),
             waiters: Vec::new(),
             spoken_for: 0,
+            crowd: Vec::new(),
             spares: Spares::default(),
             unsynced: Vec::new(),
             unsynced_first: None,
@@ -220,8 +226,18 @@ impl Core {
         if self.log.fits(records_bytes, self.spoken_for) {
             return Room::Ready;
         }
+        // What is left to be numbered goes first: a log that can't be written is not left behind.
+        self.flush();
+        if let Err(error) = self.common.order.check() {
+            return Room::Refused(error);
+        }
+        let wanted = frame_bytes(records_bytes) + self.spoken_for;
+        let fits = |spare: &mut NewSegment| spare.header_bytes + (wanted + FRAME_HEADER_BYTES) as u64 <= spare.file_bytes;
+        if self.is_log_empty() || self.spares.next.as_mut().is_some_and(|spare| !fits(spare)) {
+            return Room::Crowded;
+        }
         let spare = match self.spares.next.take() {
-            None if freeing && self.spares.failure.is_some() => self.spares.reserve.take(),
+            None if freeing && self.spares.failure.is_some() => self.spares.reserve.take_if(fits),
             spare => spare,
         };
         if let Some(spare) = spare {
@@ -233,8 +249,16 @@ impl Core {
         }
     }
 
+    pub(crate) fn is_log_empty(&self) -> bool {
+        self.segments.get(&self.log.segment()).is_some_and(|segment| segment.header_bytes == self.log.end())
+    }
+
     /// Goes on to the spare segment, if there is one; returns the one that is full now.
     pub(crate) fn rotate_if_possible(&mut self) -> Option<SegmentId> {
+        self.flush();
+        if self.common.order.is_latched() {
+            return None;
+        }
         let spare = self.spares.next.take()?;
         Some(self.rotate(spare))
     }
@@ -251,10 +275,16 @@ impl Core {
 
     pub(crate) fn release(&mut self, records_bytes: usize) {
         self.spoken_for -= frame_bytes(records_bytes);
+        std::mem::take(&mut self.crowd).into_iter().for_each(Waker::wake);
     }
 
+    /// Told at the next release.
+    pub(crate) fn join_crowd(&mut self, waker: Waker) {
+        self.crowd.push(waker);
+    }
+
+    /// Everything must have been flushed.
     fn rotate(&mut self, spare: NewSegment) -> SegmentId {
-        self.flush();
         let full = self.log.segment();
         if let Some(segment) = self.segments.get_mut(&full) {
             segment.end = self.log.end();
@@ -382,6 +412,7 @@ impl Core {
             for waker in std::mem::take(&mut self.spares.waiters) {
                 waker.wake();
             }
+            std::mem::take(&mut self.crowd).into_iter().for_each(Waker::wake);
         }
         self.publish();
     }

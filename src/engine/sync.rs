@@ -98,7 +98,7 @@ impl Shell {
     /// Notes what is stable, and the last number of each log, so that damage to the last synced frame is seen too.
     pub(crate) fn write_watermark(&self) {
         self.with(|core| {
-            if core.common.order.anything_unsynced() {
+            if core.common.order.anything_unsynced() || core.common.order.is_latched() {
                 return;
             }
             // The watermark takes a number itself: the next idle moment must not write another for its sake.

@@ -163,7 +163,14 @@ impl Player {
 
     fn take(&mut self, step: Step) {
         match step {
-            Step::Mail(index) => drop(self.shells[index].turn.step()),
+            Step::Mail(index) => {
+                let before = self.common.order.last_numbers()[index];
+                self.shells[index].turn.step();
+                // Going on to another segment writes what waits from inside a mail.
+                if self.common.order.last_numbers()[index] != before {
+                    self.owes_answer.fill(true);
+                }
+            }
             Step::TakeNumbers(index) => self.shells[index].with_quiet(Core::take_numbers),
             Step::HandOver(index) => {
                 self.shells[index].with_quiet(Core::hand_over);

@@ -173,10 +173,6 @@ impl Lives {
             }
             self.notice(&player)?;
         }
-        let panics: u64 = store.stats().partitions.iter().map(|partition| partition.panics).sum();
-        if panics > 0 {
-            return Err("an operation panicked".to_string());
-        }
         let drained = self.dice.percent(50);
         if drained && !self.disk.is_dead() {
             self.drain(&mut player)?;
@@ -238,7 +234,9 @@ impl Lives {
         }
         let history = self.history.lock();
         if !all && (history.latched_at.is_none() || !history.excused) {
-            return Err(format!("{} operations never end", history.unfinished));
+            let open = history.operations.iter().enumerate().filter(|(_, operation)| !operation.finished);
+            let open: Vec<_> = open.map(|(id, o)| (id, o.writes.len(), o.writes[0].0.partition)).collect();
+            return Err(format!("{} operations never end; changes among them: {open:?}", history.unfinished));
         }
         drop(history);
         if !player.run_until_idle(STEPS_MAX) {
@@ -248,6 +246,10 @@ impl Lives {
     }
 
     fn end(&mut self, store: &Store<()>, player: Player, drained: bool) -> Result<(), String> {
+        let panics: u64 = store.stats().partitions.iter().map(|partition| partition.panics).sum();
+        if panics > 0 {
+            return Err("an operation panicked".to_string());
+        }
         let clean = drained && !self.disk.is_dead() && self.dice.percent(40);
         if clean {
             let closed = store.close();
