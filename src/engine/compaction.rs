@@ -296,6 +296,8 @@ impl Shell {
             })
             .await?;
         output.end += FRAME_HEADER_BYTES as u64;
+        // What made records dead may still be without a number, if this turn has been going on since: a sync wouldn't wait for it.
+        self.with(Core::flush);
         if !planted(Bug::SkipStoreSync) {
             self.common.sync().await.map_err(Failure::Write)?;
         }

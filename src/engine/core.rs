@@ -330,7 +330,8 @@ impl Core {
         self.answer();
     }
 
-    fn flush(&mut self) {
+    /// What was appended gets its numbers and goes to the kernel.
+    pub(crate) fn flush(&mut self) {
         self.take_numbers();
         self.hand_over();
     }

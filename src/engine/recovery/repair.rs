@@ -49,6 +49,16 @@ pub(crate) fn repair(
     } else if torn_bytes > 0 {
         segment.file.set_length(end).map_err(failed(format!("truncating {path}")))?;
     }
+    // Written once more: after a sync that failed, the kernel may show bytes that it holds for written and never will write.
+    let beyond_w = frames.iter().find(|(frame, _)| frame.header.number > decision.w);
+    if let Some((first, _)) = beyond_w
+        && !rewritten
+    {
+        let mut bytes = vec![0; (end - first.offset) as usize];
+        let again = segment.file.read_at(first.offset, &mut bytes);
+        let again = again.and_then(|count| segment.file.write_at(first.offset, &bytes[..count]));
+        again.map_err(failed(format!("writing the tail of {path} again")))?;
+    }
     // Also where nothing was cut: what a killed process left behind may be with the kernel only.
     if !planted(Bug::SkipTailSync) {
         segment.file.sync_data().map_err(failed(format!("syncing {path}")))?;

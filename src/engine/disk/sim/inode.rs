@@ -45,6 +45,9 @@ pub(super) struct Inode {
 
 impl Inode {
     pub(super) fn write(&mut self, offset: u64, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
         let end = offset + bytes.len() as u64;
         if end > self.content.len() as u64 {
             self.set_length(end);

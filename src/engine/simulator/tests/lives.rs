@@ -1,5 +1,6 @@
 //! The lives of one store: opened, used, crashed, opened again. Owns the world; leaves judging to the oracle.
 
+use super::autopsy::describe;
 use super::client::{Clients, all_keys};
 use super::history::{History, Key, Value};
 use super::oracle::judge;
@@ -23,6 +24,8 @@ pub(super) struct Lives {
     dice: Dice,
     /// What lies between the last life and now.
     crash: Crash,
+    /// Somebody looks into this seed: say more.
+    watched: bool,
 }
 
 /// How looking at a store ended.
@@ -36,13 +39,8 @@ pub(super) fn run(seed: u64) -> Result<(), String> {
     let mut dice = Dice::new(seed);
     let plan = Plan::by(&mut dice);
     let mut lives = Lives::new(plan, dice);
-    for _ in 0..lives.plan.lives {
-        let player = lives.begin_life(25)?;
-        lives.live(player)?;
-    }
-    let (_, player) = lives.begin_life(0)?;
-    player.bury();
-    Ok(())
+    let faults = if lives.plan.faults { " (with faults)" } else { "" };
+    lives.run().map_err(|what| format!("{what}{faults}"))
 }
 
 impl Lives {
@@ -54,7 +52,18 @@ impl Lives {
             history: Arc::default(),
             dice,
             crash: Crash::Kill,
+            watched: std::env::var("BITKV_SEED").is_ok(),
         }
+    }
+
+    fn run(&mut self) -> Result<(), String> {
+        for _ in 0..self.plan.lives {
+            let player = self.begin_life(25)?;
+            self.live(player)?;
+        }
+        let (_, player) = self.begin_life(0)?;
+        player.bury();
+        Ok(())
     }
 
     fn crash_disk(&mut self, how: Crash) {
@@ -76,12 +85,22 @@ impl Lives {
                 let at = self.disk.io_count() + self.dice.between(1, 30);
                 self.disk.crash_at(Some(at));
             }
+            let before = self.watched.then(|| describe(&self.disk));
             match self.open() {
                 Ok(store) => {
                     let mut player = Player::new(&store, &self.disk, &self.clock, self.dice.roll());
                     if let Look::Seen(found) = self.look(&store, &mut player)? {
                         let mut history = self.history.lock();
-                        judge(&history, &found, self.crash)?;
+                        judge(&history, &found, self.crash).inspect_err(|_| {
+                            if let Some(before) = before {
+                                eprintln!("before:\n{before}\nafter:\n{}", describe(&self.disk));
+                                for (id, o) in history.operations.iter().enumerate() {
+                                    let keys: Vec<_> = o.writes.iter().map(|(k, v)| (k.partition, String::from_utf8_lossy(&k.bytes[..k.bytes.len().min(6)]).into_owned(), v.as_ref().map(Vec::len))).collect();
+                                    eprintln!("{id}: {} to {:?} acknowledged {} {keys:?}", o.started, o.settled, o.acknowledged);
+                                }
+                                eprintln!("durable before {}", history.durable_before);
+                            }
+                        })?;
                         history.begin_life(found);
                         drop(history);
                         self.crash = Crash::Kill;
