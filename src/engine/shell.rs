@@ -74,12 +74,26 @@ impl Shell {
                     let shell = self.clone();
                     self.submit(async move { shell.seal(full).await }).detach();
                 }
+                Room::Crowded => self.wait_for_release().await,
                 Room::Wait => {
                     self.make_spare();
                     self.wait_for_spare().await;
                 }
             }
         }
+    }
+
+    /// Waits until some of the log space that others have reserved was used or given up, or the store has latched.
+    async fn wait_for_release(&self) {
+        let mut registered = false;
+        std::future::poll_fn(|context| {
+            if std::mem::replace(&mut registered, true) {
+                return Poll::Ready(());
+            }
+            self.with(|core| core.join_crowd(context.waker().clone()));
+            Poll::Pending
+        })
+        .await;
     }
 
     pub(crate) async fn wait_for_spare(&self) {
@@ -152,8 +166,10 @@ impl Shell {
     pub(crate) async fn commit_part(&self, batch: Batch, part: Part) -> Result<(), WriteError> {
         let ticket = self.with(|core| {
             core.release(batch.records_bytes());
-            core.append_part(&batch, Some(part))
-        });
+            // Behind a write that failed nothing can be appended any more.
+            core.common.order.check()?;
+            Ok(core.append_part(&batch, Some(part)))
+        })?;
         self.settle(ticket).await
     }
 
