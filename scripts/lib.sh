@@ -18,6 +18,7 @@ TARGET=${TARGET:-}
 # What a test exits with that could not run here.
 SKIPPED=77
 DAEMON=
+FLAWS=0
 
 # Installs a Debian package if something is missing: need COMMAND PACKAGE, need /A/FILE PACKAGE
 need() {
@@ -126,6 +127,7 @@ cleanup() {
     trap - EXIT INT TERM HUP
     set +e
     cd /
+    [ "$code" != 0 ] || [ "$FLAWS" = 0 ] || code=1
     # Only what this shell itself has started and not yet waited for.
     for process in $(jobs -p); do kill "$process" 2>/dev/null; done
     if [ -z "$TARGET" ]; then
@@ -164,6 +166,12 @@ cleanup() {
 fail() {
     echo "FAILED: $*" >&2
     exit 1
+}
+
+# A failure that doesn't keep the rest of a test from telling more.
+flaw() {
+    echo "FAILED: $*" >&2
+    FLAWS=$((FLAWS + 1))
 }
 
 same() { # same WHAT EXPECTED GOT

@@ -10,7 +10,7 @@ sum=$(sha256sum <"$WORK/random")
 cp "$WORK/random" "$MNT/large"
 same "at once" "$sum" "$(sha256sum <"$MNT/large")"
 unmount_store
-mount_store
+mount_store --segment-size 16M
 same "after a remount" "$sum" "$(sha256sum <"$MNT/large")"
 # Written again: all of the old bytes are dead.
 cp "$WORK/random" "$MNT/large"
@@ -18,7 +18,7 @@ if [ -z "$TARGET" ]; then
     echo all wait >"$MNT/.bitkv/compact"
     same "after a compaction" "$sum" "$(sha256sum <"$MNT/large")"
     unmount_store
-    mount_store
+    mount_store --segment-size 16M
     same "after a compaction and a remount" "$sum" "$(sha256sum <"$MNT/large")"
     used=$(($(data_bytes) >> 20))
     [ "$used" -lt $((SIZE_MB * 3 / 2 + 64)) ] || fail "$used MiB are taken for a file of $SIZE_MB MiB that was written twice"

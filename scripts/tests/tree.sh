@@ -11,7 +11,7 @@ sum=$(tree_sum "$WORK/source")
 same "as unpacked" "$sum" "$(tree_sum "$MNT")"
 stats=$(stat_sum "$MNT")
 unmount_store
-mount_store
+mount_store --segment-size 8M
 same "after a remount" "$sum" "$(tree_sum "$MNT")"
 same "inodes and times after a remount" "$stats" "$(stat_sum "$MNT")"
 if [ -z "$TARGET" ]; then
@@ -25,7 +25,7 @@ if [ -z "$TARGET" ]; then
     same "after a compaction" "$sum" "$(tree_sum "$MNT")"
     [ "$(stat_of segments_removed)" -gt "$removed" ] || fail "the compaction removed no segment"
     unmount_store
-    mount_store
+    mount_store --segment-size 8M
     same "after a compaction and a remount" "$sum" "$(tree_sum "$MNT")"
     same "inodes and times after all" "$stats" "$(stat_sum "$MNT")"
     same "errors" 0 "$(stat_of crc_errors)"
