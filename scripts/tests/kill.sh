@@ -7,6 +7,14 @@ ROUNDS=${ROUNDS:-3}
 scratch
 # A moment between A and B hundredths of a second.
 pause() { sleep "$(awk -v a="$1" -v b="$2" -v r="$RANDOM" 'BEGIN { print (a + (b - a) * r / 32767) / 100 }')"; }
+# The kill must hit somebody at work; one who had only just been started would go on in the directory under the mount.
+at_work() { # at_work FILE LINES
+    for _ in $(seq 1000); do
+        if [ -e "$1" ] && [ "$(wc -l <"$1")" -ge "$2" ]; then return; fi
+        sleep 0.01
+    done
+    fail "nothing happens: $1 has not $2 lines"
+}
 
 # 1. tar: what it said it had finished.
 source_tree "$WORK/source"
@@ -18,7 +26,8 @@ for round in $(seq "$ROUNDS"); do
     : >"$WORK/printed"
     (cd "$MNT" && exec stdbuf -oL tar -xvf "$WORK/source.tar") >>"$WORK/printed" 2>/dev/null &
     tar_pid=$!
-    pause 10 90
+    at_work "$WORK/printed" 20
+    pause 0 80
     # tar prints a name before it writes the file: all but the last one are finished. It would go on printing after the kill.
     head -n -1 "$WORK/printed" >"$WORK/finished"
     kill_daemon
@@ -66,7 +75,8 @@ with open(sys.argv[2], "a", buffering=1) as acknowledged:
         pass
 PY
     loop=$!
-    pause 20 80
+    at_work "$WORK/acknowledged" 10
+    pause 0 60
     kill_daemon
     wait "$loop" || fail "round $round: the renaming loop broke"
     mount_store
@@ -88,7 +98,8 @@ for round in $(seq "$ROUNDS"); do
     mkdir "$MNT/round$round"
     python3 "$HELPERS/history.py" write "$MNT/round$round" "$WORK/log$round" "$round" >/dev/null &
     writer=$!
-    pause 30 150
+    at_work "$WORK/log$round" 60
+    pause 0 120
     kill_daemon
     wait "$writer" || fail "round $round: the writer broke"
     mount_store --segment-size 4M
