@@ -7,7 +7,7 @@
 Each writer works in a directory of its own. Which change is its n-th follows from the seed alone, so the checker plays the same history in
 memory, and looks after which change memory and disk are equal. What is demanded:
 
-1. A prefix: each writer's directory is what it was after some number of its changes.
+1. A prefix: each writer's directory is what it was after some number of its changes (or in the middle of one write, between two pages).
 2. fsync means it: what had returned, from any writer, before an fsync began that returned 0, is there.
 3. One moment: if a change is there, so is every change, from any writer, that had returned before it began.
 4. With --acknowledged (kill -9, or --sync always): every change that had returned is there.
@@ -23,6 +23,7 @@ import threading
 import time
 
 FSYNC_EVERY = 23
+PAGE = 4096
 
 
 class History:
@@ -184,21 +185,44 @@ def read_tree(base):
     return tree
 
 
+def parts(tree, change):
+    """What a file may be in the middle of a write. The kernel cuts a write(2) at the borders of its pages, so each such part is a
+    change of its own to the filesystem, and a moment between two of them is a moment. No other change comes in parts."""
+    _, name, offset, content = change
+    old = tree[name].ljust(offset, b"\0")
+    cuts = range((offset // PAGE + 1) * PAGE, offset + len(content), PAGE)
+    return [old[:offset] + content[: cut - offset] + old[cut:] for cut in cuts]
+
+
 def moments(seed, writer, found, count):
     """After which numbers of changes memory equals what was found."""
     history = History(seed, writer)
     absent = object()
     different = set(found)
     equal = [0] if not different else []
+    nearest = (len(different), 0, sorted(different))
     for number in range(1, count + 1):
-        for name in history.touched(history.next()):
+        before = history.tree.copy() if len(different) <= 1 else None
+        change = history.next()
+        if before is not None and change[0] == "write" and different <= {change[1]} and found.get(change[1]) in parts(before, change):
+            equal.append(number - 1)
+        for name in history.touched(change):
             if history.tree.get(name, absent) == found.get(name, absent):
                 different.discard(name)
             else:
                 different.add(name)
         if not different:
             equal.append(number)
-    return equal
+        elif len(different) < nearest[0]:
+            nearest = (len(different), number, [describe(name, history.tree.get(name), found.get(name)) for name in sorted(different)])
+    return equal, nearest
+
+
+def describe(name, expected, found):
+    if expected is None or found is None:
+        return f"{name}: {'absent or a directory' if expected is None else f'{len(expected)} bytes'} in memory, on disk {'not so' if found is None else f'{len(found)} bytes'}"
+    first = next((i for i, (a, b) in enumerate(zip(expected, found)) if a != b), min(len(expected), len(found)))
+    return f"{name}: {len(expected)} bytes in memory, {len(found)} on disk, different from {first} on: {expected[first:first + 20]} {found[first:first + 20]}"
 
 
 def check(directory, log_path, seed, writers, acknowledged):
@@ -220,9 +244,12 @@ def check(directory, log_path, seed, writers, acknowledged):
     for w in range(writers):
         found = read_tree(os.path.join(directory, f"writer{w}"))
         # One more than was logged may have been done.
-        equal = moments(seed, w, found, len(changes[w]) + 1)
+        equal, nearest = moments(seed, w, found, len(changes[w]) + 1)
         if not equal:
-            complaints.append(f"writer {w}: what is there ({len(found)} names) was so at no moment of its {len(changes[w])} changes")
+            complaints.append(
+                f"writer {w}: what is there ({len(found)} names) was so at no moment of its {len(changes[w])} changes; "
+                f"nearest is after {nearest[1]}: {nearest[2][:5]}"
+            )
         present.append(equal)
     if complaints:
         return complaints
