@@ -75,15 +75,16 @@ skip() {
     exit "$SKIPPED"
 }
 
+# (Where the caller asks for the result, set -e is off inside: hence each `|| return`.)
 mount_store() { # further options are passed on
     [ -z "$TARGET" ] || return 0
-    timeout -k 5 120 "$BITKV_MOUNT" --log-file "$WORK/log" "$@" "$DATA" "$MNT"
+    timeout -k 5 120 "$BITKV_MOUNT" --log-file "$WORK/log" "$@" "$DATA" "$MNT" || return
     DAEMON=$(cat "$DATA/LOCK")
 }
 
 unmount_store() {
     [ -z "$TARGET" ] || return 0
-    timeout -k 5 300 "$BITKV" umount "$MNT"
+    timeout -k 5 300 "$BITKV" umount "$MNT" || return
     DAEMON=
 }
 
