@@ -114,7 +114,7 @@ impl Lives {
                     let how = self.any_crash();
                     self.crash_disk(how);
                 }
-                Err(error) => return Err(format!("a healthy store was refused after {:?}: {error}", self.crash)),
+                Err(error) => { if let Some(before) = before { eprintln!("before:\n{before}"); }  return Err(format!("a healthy store was refused after {:?}: {error}", self.crash)) }
             }
         }
     }
