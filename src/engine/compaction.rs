@@ -318,13 +318,34 @@ impl Shell {
             self.common.sync().await.map_err(Failure::Write)?;
         }
         let (from, to) = (temporary.to_string(), data_path(self.id, output.header.segment));
-        self.common
+        let named = self
+            .common
             .background(move |disk| {
                 disk.rename(&from, &to)?;
                 disk.sync_dir(&partition_dir(partition))
             })
-            .await?;
+            .await;
+        if let Err(error) = named {
+            self.disown(output.header.segment).await;
+            return Err(error.into());
+        }
         Ok(output)
+    }
+
+    /// An output that may have got its name, or may get it back after a crash, and isn't used: its copies must not come back
+    /// when what they are copies of has changed.
+    async fn disown(&self, output: SegmentId) {
+        let partition = self.id;
+        let removed = self
+            .common
+            .background(move |disk| {
+                remove_segment(disk, partition, output)?;
+                disk.sync_dir(&partition_dir(partition))
+            })
+            .await;
+        if removed.is_err() {
+            self.with(|core| core.compaction.leftovers.push(output));
+        }
     }
 
     async fn copy_victim(

@@ -393,6 +393,7 @@ fn repair_partition(
 ) -> Result<(), OpenError> {
     for segment in &mut partition.segments {
         if segment.is_sealed() {
+            repair::confirm_seal(partition.partition, segment)?;
             continue;
         }
         let torn_bytes = repair::repair(disk, partition.partition, segment, decision, |epoch, number| {

@@ -47,7 +47,10 @@ impl Common {
             // The kernel may have dropped what it couldn't write: trying again would succeed without it.
             return self.latch(&format!("syncing failed: {failure}"));
         }
-        self.order.advance_stable(s);
+        // A number up to S may be one whose frame could not be written: its partition had nothing to sync for it.
+        if !self.order.is_latched() {
+            self.order.advance_stable(s);
+        }
     }
 
     /// Something was handed over: sees to it that it gets synced in time.

@@ -76,6 +76,20 @@ pub(crate) fn repair(
     Ok(torn_bytes)
 }
 
+/// A seal that was read from the segment itself may be with the kernel only: from now on it is relied on. (One that a hint tells
+/// of was synced before the hint was written.)
+pub(crate) fn confirm_seal(partition: PartitionId, segment: &LoadedSegment) -> Result<(), OpenError> {
+    let Content::Scanned(scan) = &segment.content else { return Ok(()) };
+    let Some(seal) = scan.frames.last() else { return Ok(()) };
+    let path = data_path(partition, segment.id);
+    let bytes = seal.header.encode(segment.header.salt);
+    segment
+        .file
+        .write_at(seal.offset, &bytes)
+        .map_err(failed(format!("writing the seal of {path} again")))?;
+    segment.file.sync_data().map_err(failed(format!("syncing {path}")))
+}
+
 /// A new file in place of the old one, with void frames in place of the parts that don't count.
 fn rewrite(
     disk: &dyn Disk,

@@ -50,19 +50,22 @@ impl Directory {
 
     /// Any subset of the changes reaches the disk, in their order.
     fn keep_some(&mut self, kept_percent: u64, dice: &mut Dice) {
-        for change in std::mem::take(&mut self.changes) {
+        for change in &self.changes {
             if dice.percent(kept_percent) {
-                apply(&mut self.durable, &change);
+                apply(&mut self.durable, change);
             }
         }
     }
 
+    /// A sync that failed: some of it reached the disk. Unlike a file's bytes, names go through a journal in order: a later sync that
+    /// succeeds covers them too.
     pub(super) fn fail_sync(&mut self, dice: &mut Dice) {
         self.keep_some(50, dice);
     }
 
     pub(super) fn lose_power(&mut self, loss: Loss, dice: &mut Dice) {
         self.keep_some(loss.kept_percent, dice);
+        self.changes.clear();
         self.names = self.durable.clone();
     }
 

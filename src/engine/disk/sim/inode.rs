@@ -80,10 +80,10 @@ impl Inode {
     }
 
     /// A sync that failed: some of it reached the disk, the rest is forgotten, and what the process sees stays. Nobody will
-    /// write it back any more.
+    /// write it back any more. Lengths aren't lost: they go through a journal.
     pub(super) fn fail_sync(&mut self, dice: &mut Dice) {
         for (_, change) in std::mem::take(&mut self.changes) {
-            if dice.percent(50) {
+            if matches!(change, Change::Length(_)) || dice.percent(50) {
                 apply(&mut self.durable, &change);
             }
         }

@@ -129,6 +129,9 @@ impl Lives {
                     self.crash_disk(how);
                 }
                 Err(error) => {
+                    if let Some(before) = before {
+                        eprintln!("before:\n{before}");
+                    }
                     return Err(format!("a healthy store was refused after {:?}: {error}", self.crash));
                 }
             }
