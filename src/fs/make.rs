@@ -14,7 +14,7 @@ use super::types::*;
 use super::unlink::Locked;
 use super::volume::{Parts, Volume, at, check_name};
 use crate::engine::locks::free;
-use crate::engine::{Batch, Ticket};
+use crate::engine::{Batch, Number, Ticket};
 use std::sync::atomic::Ordering;
 
 /// The longest symlink target, in bytes.
@@ -131,6 +131,7 @@ impl Volume {
             modified: now,
             changed: now,
             born: now,
+            overruled: Number::ZERO,
         };
         let entry = EntryRecord { inode, kind: new.kind, position: new_position(here, number), time: now };
         Birth { parent, name: name.to_vec(), inode, record, content: new.target, entry }
@@ -247,7 +248,7 @@ impl Volume {
             return Err(Errno::EEXIST);
         }
         let locked = self.lock_inodes(&here, locked, vec![inode]).await?;
-        let target = self.target(&here, inode).await?;
+        let target = self.target(&here, inode, false).await?;
         match target.record.kind {
             Kind::Directory => return Err(Errno::EPERM),
             _ if target.orphan => return Err(Errno::ENOENT),
