@@ -11,7 +11,6 @@ use super::keydir::{Key, Keydir, Location};
 use super::limits::{PARTITIONS_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use super::log::Log;
 use super::order::Order;
-use super::planted::{Bug, planted};
 use super::recovery::decide::{Decision, Tail, decide};
 use super::recovery::index::{self, Index, IndexEntry};
 use super::recovery::load::{Content, LoadedPartition, LoadedSegment, load, read_file};
@@ -176,11 +175,7 @@ pub(crate) fn open(
     let turns: Vec<_> = indexed.iter().map(|_| Turn::new(world.policy)).collect();
     let partition_counters = indexed.iter().map(|_| Arc::new(PartitionCounters::default())).collect();
     counters.recovery_ns.set(world.clock.monotonic_ns().saturating_sub(started_ns));
-    let mut next = decision.cut.next();
-    if planted(Bug::NumbersBehindLost) && counters.torn_tail_bytes.get() > 0 {
-        next = next.next();
-    }
-    let order = Order::new(epoch, next, &last);
+    let order = Order::new(epoch, decision.cut.next(), &last);
     if config.read_only {
         order.latch("it was opened read-only");
     }

@@ -3,9 +3,11 @@
 
 pub(crate) mod autopsy;
 mod client;
+mod every_io;
 mod history;
 mod lives;
 mod oracle;
 mod plan;
 mod planted_bugs;
+mod rot;
 mod runs;
