@@ -79,7 +79,9 @@ impl Volume {
                 let orphan = core.contains(&keys::orphan(inode));
                 let mut record = record;
                 if let Some(time) = state.recovered_times.remove(&inode) {
-                    record.modified = time;
+                    // Unless they were set by hand and not written since, times only grow, and the record may know of more.
+                    let by_hand = record.overruled > Number::ZERO;
+                    record.modified = if by_hand { time } else { record.modified.max(time) };
                     // The inode may have changed later than its names: moved, for one.
                     record.changed = record.changed.max(time);
                     state.dirty.insert(inode);

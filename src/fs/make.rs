@@ -210,6 +210,7 @@ impl Volume {
             .ok_or(Errno::EMLINK)?;
         record.modified = now;
         record.changed = now;
+        record.overruled = Number::ZERO;
         parts.of(&there).put(keys::inode(directory), record.encode(&[]));
         Ok(())
     }
@@ -229,6 +230,7 @@ impl Volume {
                 if let Some(live) = state.live.get_mut(&directory) {
                     live.record.links = live.record.links.saturating_add_signed(change);
                     live.record.modified = now;
+                    live.record.overruled = Number::ZERO;
                     live.record.changed = now;
                 }
             });

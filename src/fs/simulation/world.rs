@@ -92,6 +92,11 @@ impl Simulation {
                 volume.store().segment_stats()
             )
         });
+        if life == 0 {
+            // In the real world opening returns when a new root directory is durable.
+            let near = Near::Inode(Inode::ROOT);
+            drop(self.answer(&volume, &mut player, near, |v| async move { v.sync().await }));
+        }
         self.judge(&volume, &mut player, before, life)?;
         self.in_flight = None;
         if self.dice.percent(50) {
