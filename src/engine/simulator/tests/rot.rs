@@ -1,5 +1,5 @@
 //! One bit turns over in one file of a closed or crashed store. Opening refuses, or every read gives the right value or an
-//! error; behind what was synced an older state is allowed, which a flipped bit can't be told from a torn write. Never wrong bytes.
+//! error; behind what frames tell of as synced an older state is allowed, which a flipped bit can't be told from a torn write. Never wrong bytes.
 
 use super::lives::Lives;
 use super::oracle::judge;
@@ -23,6 +23,10 @@ fn rot(seed: u64) -> Result<(), String> {
     let how = [Crash::Kill, Crash::Power][lives.dice.index(2)];
     lives.end(&store, player, closes, how)?;
     drop(store);
+    if !closes {
+        // What no frame that is left tells of as synced can't be missed.
+        lives.history.lock().durable_before = 0;
+    }
     let healthy = lives.disk.clone();
     for flip in 0..FLIPS {
         lives.disk = healthy.snapshot();
