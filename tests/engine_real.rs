@@ -20,7 +20,12 @@ fn open(directory: &Path, config: Config) -> Store<()> {
 }
 
 fn config() -> Config {
-    Config { partitions: Some(2), segment_bytes: 1 << 20, ..Config::default() }
+    Config {
+        partitions: Some(2),
+        segment_bytes: 1 << 20,
+        lock_wait: Duration::from_secs(5),
+        ..Config::default()
+    }
 }
 
 /// Waits on this thread.
@@ -140,7 +145,8 @@ fn commits_over_several_partitions_and_syncs_from_many_threads() {
 fn a_second_opening_is_refused_with_the_holder() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path(), config());
-    let refused = Store::<()>::open(world(directory.path()), config(), |_| Ok(())).err().unwrap();
+    let impatient = Config { lock_wait: Duration::ZERO, ..config() };
+    let refused = Store::<()>::open(world(directory.path()), impatient, |_| Ok(())).err().unwrap();
     assert!(refused.to_string().contains(&std::process::id().to_string()), "{refused}");
     store.close().unwrap();
     let other = Config { partitions: Some(3), ..config() };

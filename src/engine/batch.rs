@@ -71,6 +71,11 @@ impl Batch {
         &self.changes
     }
 
+    /// Gives the changes up.
+    pub fn into_changes(self) -> Vec<Change> {
+        self.changes
+    }
+
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()

@@ -122,7 +122,11 @@ impl Shell {
 
     /// Compacts all that is worth it, the active segment included. Returns how many bytes the files shrank by.
     pub(crate) async fn compact_by_hand(self: &Arc<Self>) -> Result<u64, WriteError> {
-        self.rotate_if_worth_it().await?;
+        match self.rotate_if_worth_it().await {
+            // On a full disk the active segment has to wait; the others are what makes room.
+            Ok(()) | Err(WriteError::Full) => {}
+            Err(error) => return Err(error),
+        }
         self.common.sync().await?;
         let mut reclaimed_bytes = self.compact_next(BY_HAND_THRESHOLD).await;
         // Tombstones of which the first pass removed what they buried are garbage now.
@@ -181,9 +185,13 @@ impl Shell {
         let mut reclaimed_bytes = 0;
         // What is there now: outputs of this very run aren't looked at again.
         let newest = self.with(|core| core.next_segment);
+        let mut disk_is_full = false;
         loop {
             let victims = self.with(|core| core.victims(threshold));
-            let victims: Vec<_> = victims.into_iter().filter(|victim| victim.id < newest).collect();
+            let mut victims: Vec<_> = victims.into_iter().filter(|victim| victim.id < newest).collect();
+            if disk_is_full {
+                victims.truncate(1);
+            }
             if victims.is_empty() {
                 break;
             }
@@ -194,12 +202,20 @@ impl Shell {
                 }
                 Err(Failure::Damaged) => {}
                 Err(Failure::Closing) => break,
+                Err(Failure::Io(error)) if error.kind() == io::ErrorKind::StorageFull && !disk_is_full => {
+                    // One victim at a time, the deadest first, in the room that the reserve leaves.
+                    disk_is_full = true;
+                    self.release_reserve().await;
+                }
                 Err(failure) => {
                     tracing::warn!("partition {}: compaction gave up: {failure}", self.id);
                     self.with(|core| core.counters.compaction_failures.add(1));
                     break;
                 }
             }
+        }
+        if disk_is_full {
+            self.make_spare();
         }
         self.with(|core| {
             core.compaction.running = false;

@@ -11,12 +11,13 @@ use super::format::frame::FRAME_HEADER_BYTES;
 use super::format::record;
 use super::keydir::{Keydir, Location};
 use super::limits::APPEND_BUFFER_BYTES_MAX;
-use super::planted::{Bug, planted};
 use super::log::{Log, Outline, Part, frame_bytes};
+use super::planted::{Bug, planted};
 use super::segment::{NewSegment, Segment};
 use super::stats::{PartitionCounters, SegmentState};
 use super::types::{Number, PartitionId, SegmentId};
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -74,6 +75,8 @@ pub(crate) struct Spares {
     pub(crate) reserve: Option<NewSegment>,
     pub(crate) creating: bool,
     pub(crate) failure: Option<WriteError>,
+    /// A warning about that stands in the log already.
+    warned: bool,
     pub(crate) waiters: Vec<Waker>,
 }
 
@@ -232,12 +235,20 @@ impl Core {
             return Room::Refused(error);
         }
         let wanted = frame_bytes(records_bytes) + self.spoken_for;
-        let fits = |spare: &mut NewSegment| spare.header_bytes + (wanted + FRAME_HEADER_BYTES) as u64 <= spare.file_bytes;
+        let fits = |spare: &mut NewSegment| {
+            spare.header_bytes + (wanted + FRAME_HEADER_BYTES) as u64 <= spare.file_bytes
+        };
         if self.is_log_empty() || self.spares.next.as_mut().is_some_and(|spare| !fits(spare)) {
             return Room::Crowded;
         }
         let spare = match self.spares.next.take() {
-            None if freeing && self.spares.failure.is_some() => self.spares.reserve.take_if(fits),
+            None if freeing && self.spares.failure.is_some() => {
+                let reserve = self.spares.reserve.take_if(fits);
+                self.counters
+                    .reserve_bytes
+                    .set(self.spares.reserve.as_ref().map_or(0, |kept| kept.file_bytes));
+                reserve
+            }
             spare => spare,
         };
         if let Some(spare) = spare {
@@ -249,6 +260,39 @@ impl Core {
         }
     }
 
+    /// Segments were made, or not.
+    pub(crate) fn spares_made(
+        &mut self,
+        made: io::Result<(Option<NewSegment>, io::Result<Option<NewSegment>>)>,
+    ) {
+        self.spares.creating = false;
+        let outcome = made.and_then(|(reserve, next)| {
+            if let Some(reserve) = reserve {
+                self.counters.reserve_bytes.set(reserve.file_bytes);
+                self.spares.reserve = Some(reserve);
+            }
+            next
+        });
+        match outcome {
+            Ok(next) => {
+                self.spares.next = next.or(self.spares.next.take());
+                self.spares.failure = None;
+                self.spares.warned = false;
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.spares.warned, true) {
+                    tracing::warn!("partition {}: no new segment: {error}", self.partition);
+                }
+                // Whatever the reason, nothing was changed and there is no room.
+                self.spares.failure = Some(WriteError::Full);
+            }
+        }
+        for waker in std::mem::take(&mut self.spares.waiters) {
+            waker.wake();
+        }
+    }
+
+    /// Whether the active segment has no frame yet.
     pub(crate) fn is_log_empty(&self) -> bool {
         self.segments.get(&self.log.segment()).is_some_and(|segment| segment.header_bytes == self.log.end())
     }

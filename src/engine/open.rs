@@ -132,6 +132,10 @@ pub(crate) fn open(
     let started_ns = world.clock.monotonic_ns();
     let disk = &*world.disk;
     let mut random = Random(world.seed);
+    // A directory of somebody else's is left as it is: without a lock file of ours, for one.
+    if read_manifest(disk)?.is_none() {
+        check_is_empty(disk)?;
+    }
     lock(disk, config.lock_wait)?;
     let mut manifest = match read_manifest(disk)? {
         Some(manifest) => manifest,
@@ -238,17 +242,7 @@ fn create(disk: &dyn Disk, config: &Config, random: &mut Random) -> Result<Manif
     if !config.create || config.read_only {
         return Err(OpenError::Foreign("there is no MANIFEST".to_string()));
     }
-    let names = disk.list("").map_err(failed("reading the directory"))?;
-    for name in names {
-        let ours = ["LOCK", MANIFEST_TEMPORARY, "lost+found"].contains(&name.as_str());
-        // A crash while a store was being made leaves empty partition directories behind.
-        let begun = name.starts_with("partition_") && disk.list(&name).is_ok_and(|names| names.is_empty());
-        if !ours && !begun {
-            return Err(OpenError::Foreign(format!(
-                "there is no MANIFEST, and the directory isn't empty ({name})"
-            )));
-        }
-    }
+    check_is_empty(disk)?;
     let partitions = config.partitions.unwrap_or_else(default_partitions);
     for index in 0..partitions {
         let directory = partition_dir(PartitionId(index));
@@ -268,6 +262,22 @@ fn create(disk: &dyn Disk, config: &Config, random: &mut Random) -> Result<Manif
     manifest.check().map_err(|damage| OpenError::Config(format!("an option can't be kept: {damage}")))?;
     write_manifest(disk, &manifest)?;
     Ok(manifest)
+}
+
+/// An error if there is anything that we would not have put there ourselves.
+fn check_is_empty(disk: &dyn Disk) -> Result<(), OpenError> {
+    let names = disk.list("").map_err(failed("reading the directory"))?;
+    for name in names {
+        let ours = ["LOCK", MANIFEST_TEMPORARY, "lost+found"].contains(&name.as_str());
+        // A crash while a store was being made leaves empty partition directories behind.
+        let begun = name.starts_with("partition_") && disk.list(&name).is_ok_and(|names| names.is_empty());
+        if !ours && !begun {
+            return Err(OpenError::Foreign(format!(
+                "there is no MANIFEST, and the directory isn't empty ({name})"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn default_partitions() -> u16 {

@@ -218,6 +218,12 @@ impl Order {
         }
     }
 
+    /// The store was closed: it takes no changes any more.
+    pub(crate) fn close(&self) {
+        self.latch_reason.lock().get_or_insert_with(|| "it was closed".to_string());
+        self.latched.store(true, SeqCst);
+    }
+
     pub(crate) fn is_latched(&self) -> bool {
         self.latched.load(SeqCst)
     }

@@ -84,6 +84,11 @@ impl<S: Send + 'static> Partition<S> {
         self.shell.room(records_bytes, false).await
     }
 
+    /// Waits until a batch has room; see [`room`](Self::room).
+    pub async fn room_for(&self, batch: &Batch) -> Result<(), WriteError> {
+        self.shell.room(batch.records_bytes(), batch.frees_space()).await
+    }
+
     /// The same for a commit that frees space: when the disk is full, it may use the reserve.
     pub async fn room_to_free(&self, records_bytes: usize) -> Result<(), WriteError> {
         self.shell.room(records_bytes, true).await

@@ -322,6 +322,7 @@ impl<S: Send + 'static> Store<S> {
         let common = &self.shared.common;
         common.begin_closing();
         let synced = super::close::close(common, self.shared.partitions.iter().map(|p| &p.shell));
+        common.order.close();
         common.disk.shut_down();
         synced
     }

@@ -6,10 +6,11 @@ use super::attributes::{INLINE_BYTES_MAX, InodeRecord};
 use super::chunk::{Piece, pieces};
 use super::errno::Errno;
 use super::keys;
-use super::locks::{LockKey, lock, visible};
+use super::state::LockKey;
 use super::state::Part;
 use super::types::*;
 use super::volume::Volume;
+use crate::engine::locks::{lock, visible};
 use crate::engine::{Batch, Ticket};
 use std::collections::BTreeMap;
 

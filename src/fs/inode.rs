@@ -3,12 +3,13 @@
 use super::attributes::{InodeRecord, RECORD_BYTES_MIN};
 use super::errno::Errno;
 use super::keys;
-use super::locks::{LockKey, lock, visible};
+use super::state::LockKey;
 use super::state::{Live, Part, VolumeState};
 use super::types::*;
 use super::volume::Volume;
-use crate::engine::Batch;
 use crate::engine::format::record;
+use crate::engine::locks::{lock, visible};
+use crate::engine::{Batch, Number};
 use std::sync::atomic::Ordering;
 
 /// How many records one commit removes, when a large file goes.
@@ -42,10 +43,12 @@ impl Volume {
                 modified: now,
                 changed: now,
                 born: now,
+                overruled: Number::ZERO,
             };
             let mut batch = Batch::new();
             batch.put(keys::inode(Inode::ROOT), record.encode(&[]));
             part.commit(batch).await?;
+            self.inner.store.sync().await?;
             self.inner.tally.directories.fetch_add(1, Ordering::Relaxed);
         }
         self.load(&part, Inode::ROOT).await?;
@@ -77,7 +80,8 @@ impl Volume {
                 let mut record = record;
                 if let Some(time) = state.recovered_times.remove(&inode) {
                     record.modified = time;
-                    record.changed = time;
+                    // The inode may have changed later than its names: moved, for one.
+                    record.changed = record.changed.max(time);
                     state.dirty.insert(inode);
                 }
                 let live = Live { record, lookups: 0, orphan, listed: false };
@@ -229,7 +233,13 @@ impl Volume {
                 self.resize(&part, inode, record, size).await?;
             }
             None => {
-                let change = move |record: &mut InodeRecord| apply(record, caller, &set, now);
+                let settled = self.inner.store.settled_number();
+                let change = move |record: &mut InodeRecord| {
+                    apply(record, caller, &set, now);
+                    if set.modified.is_some() && record.kind == Kind::Directory {
+                        record.overruled = settled;
+                    }
+                };
                 self.update(&part, inode, Batch::new(), change).await?;
             }
         }

@@ -7,13 +7,14 @@ use super::attributes::InodeRecord;
 use super::bars::{Intent, pass_bar};
 use super::errno::Errno;
 use super::keys::{self, EntryRecord};
-use super::locks::{LockKey, free};
 use super::lookup::new_position;
+use super::state::LockKey;
 use super::state::{Live, Part};
 use super::types::*;
 use super::unlink::Locked;
 use super::volume::{Parts, Volume, at, check_name};
-use crate::engine::{Batch, Ticket};
+use crate::engine::locks::free;
+use crate::engine::{Batch, Number, Ticket};
 use std::sync::atomic::Ordering;
 
 /// The longest symlink target, in bytes.
@@ -130,6 +131,7 @@ impl Volume {
             modified: now,
             changed: now,
             born: now,
+            overruled: Number::ZERO,
         };
         let entry = EntryRecord { inode, kind: new.kind, position: new_position(here, number), time: now };
         Birth { parent, name: name.to_vec(), inode, record, content: new.target, entry }
@@ -140,6 +142,7 @@ impl Volume {
         let entry_key = keys::entry(birth.parent, &birth.name);
         let mut batch = Batch::new();
         birth.add_to(&mut batch);
+        let _changing = self.changing();
         let ticket = loop {
             free(here, &key).await;
             pass_bar(here, birth.parent).await?;
@@ -162,8 +165,8 @@ impl Volume {
                 Attempt::Again => {}
             }
         };
-        self.touch(birth.parent, birth.entry.time);
         here.settle(ticket).await?;
+        self.touch(birth.parent, birth.entry.time);
         Ok(())
     }
 
@@ -245,7 +248,7 @@ impl Volume {
             return Err(Errno::EEXIST);
         }
         let locked = self.lock_inodes(&here, locked, vec![inode]).await?;
-        let target = self.target(&here, inode).await?;
+        let target = self.target(&here, inode, false).await?;
         match target.record.kind {
             Kind::Directory => return Err(Errno::EPERM),
             _ if target.orphan => return Err(Errno::ENOENT),
@@ -263,8 +266,10 @@ impl Volume {
         let mut parts = Parts::default();
         parts.of(&here).put(keys::entry(new_parent, new_name), entry.encode());
         parts.of(&there).put(keys::inode(inode), record.encode(&target.content));
-        self.touch(new_parent, now);
+        let changing = self.changing();
         self.commit_hidden(&here, &locked, parts).await?;
+        self.touch(new_parent, now);
+        drop(changing);
         here.with(|_, state| state.index_insert(new_parent, entry.position, new_name, inode, kind));
         let (volume, inside) = (self.clone(), there.clone());
         at(&here, &there, async move {

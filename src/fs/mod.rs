@@ -11,11 +11,12 @@ mod directory;
 pub mod errno;
 mod inode;
 pub mod keys;
-mod locks;
 mod lookup;
 mod make;
 mod paths;
 mod rename;
+#[cfg(test)]
+mod simulation;
 mod space;
 mod state;
 pub mod transport;

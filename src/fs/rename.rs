@@ -91,7 +91,7 @@ impl Volume {
         inodes.extend(links.keys());
         let locked = self.lock_inodes(here, locked, inodes).await?;
         let victim = match replaced {
-            Some(replaced) => Some((replaced.inode, self.target(here, replaced.inode).await?)),
+            Some(replaced) => Some((replaced.inode, self.target(here, replaced.inode, true).await?)),
             None => None,
         };
         let barred = match &victim {
@@ -142,7 +142,10 @@ impl Volume {
         }
         self.add_parents(here, &mut parts, [from.parent, to.parent], &links, now).await?;
         parts.allow_reserve();
+        let changing = self.changing();
         self.commit_hidden(here, locked, parts).await?;
+        self.touch_parents([from.parent, to.parent], &links, now);
+        drop(changing);
         here.with(|_, state| state.index_remove(from.parent, source.position));
         self.index(here, to, entry).await?;
         self.apply_changed(here, source.inode, now).await?;
@@ -183,7 +186,10 @@ impl Volume {
             self.add_changed(here, &mut parts, inode, now).await?;
         }
         self.add_parents(here, &mut parts, [from.parent, to.parent], &links, now).await?;
+        let changing = self.changing();
         self.commit_hidden(here, &locked, parts).await?;
+        self.touch_parents([from.parent, to.parent], &links, now);
+        drop(changing);
         self.index(here, &from, at_from).await?;
         self.index(here, &to, at_to).await?;
         for inode in [source.inode, other.inode] {
@@ -195,7 +201,7 @@ impl Volume {
         Ok(())
     }
 
-    /// Parents whose link counts change are part of the commit; the others hear of it.
+    /// Parents whose link counts change are part of the commit; the others hear of it afterwards.
     async fn add_parents(
         &self,
         here: &Part,
@@ -209,15 +215,23 @@ impl Volume {
                 Some(change) if *change != 0 => {
                     self.add_link_change(here, parts, parent, *change, now).await?;
                 }
-                _ => self.touch(parent, now),
+                _ => {}
             }
         }
         Ok(())
     }
 
+    fn touch_parents(&self, parents: [Inode; 2], links: &BTreeMap<Inode, i32>, now: Time) {
+        for parent in parents {
+            if links.get(&parent).is_none_or(|change| *change == 0) {
+                self.touch(parent, now);
+            }
+        }
+    }
+
     /// The inode's record with a new time of change, as part of a commit. The caller holds its lock.
     async fn add_changed(&self, here: &Part, parts: &mut Parts, inode: Inode, now: Time) -> Answer<()> {
-        let target = self.target(here, inode).await?;
+        let target = self.target(here, inode, false).await?;
         let mut record = target.record;
         record.changed = now;
         parts.of(self.part_of_inode(inode)).put(keys::inode(inode), record.encode(&target.content));

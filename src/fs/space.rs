@@ -2,9 +2,10 @@
 
 use super::errno::Errno;
 use super::keys;
-use super::locks::{LockKey, lock, visible};
+use super::state::LockKey;
 use super::types::*;
 use super::volume::{Volume, at};
+use crate::engine::locks::{lock, visible};
 
 /// How much a copy moves with one commit, in bytes.
 const COPY_BYTES: u64 = 1024 * 1024;

@@ -1,8 +1,8 @@
 //! What a partition keeps in memory for the filesystem. Plain data, reached only inside the partition's turn.
 
 use super::attributes::InodeRecord;
-use super::locks::Locks;
 use super::types::{Inode, Kind, Time};
+use crate::engine::locks::{self, HasLocks, Locks};
 use crate::engine::{Number, Partition};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::task::Waker;
@@ -10,12 +10,30 @@ use std::task::Waker;
 /// A partition as the filesystem uses it.
 pub(super) type Part = Partition<VolumeState>;
 
+/// What a lock is on. Names come before inodes in the order that all keep, then partitions, then keys.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub(super) enum LockKey {
+    /// A name in a directory.
+    Entry(Inode, Vec<u8>),
+    /// An inode.
+    Inode(Inode),
+}
+
+/// A lock that is held.
+pub(super) type Guard = locks::Guard<LockKey, VolumeState>;
+
+impl HasLocks<LockKey> for VolumeState {
+    fn locks(&mut self) -> &mut Locks<LockKey> {
+        &mut self.locks
+    }
+}
+
 /// What one partition keeps for the filesystem, inside its turn.
 #[derive(Default)]
 pub struct VolumeState {
     /// Inodes in use: looked up by the kernel, or with something unsaved.
     pub(super) live: HashMap<Inode, Live>,
-    pub(super) locks: Locks,
+    pub(super) locks: Locks<LockKey>,
     /// Directories in which nothing may be made at the moment, or ever again.
     pub(super) bars: HashMap<Inode, Bar>,
     /// Names that are about to be made in a directory by operations that have passed its bar.
@@ -75,6 +93,8 @@ pub(super) struct Counter {
     pub(super) next: u64,
     /// Durably reserved up to here.
     pub(super) end: u64,
+    /// What the partition's record says; ahead of `end` while that isn't durable yet, and never to be taken back.
+    pub(super) promised: u64,
     pub(super) reserving: bool,
     pub(super) failure: Option<super::errno::Errno>,
     pub(super) waiters: Vec<Waker>,

@@ -2,10 +2,11 @@
 
 use super::errno::Errno;
 use super::keys;
-use super::locks::{LockKey, lock, visible};
+use super::state::LockKey;
 use super::types::*;
 use super::volume::Volume;
 use crate::engine::Batch;
+use crate::engine::locks::{lock, visible};
 
 /// The longest value, in bytes.
 const VALUE_BYTES_MAX: usize = 64 * 1024;

@@ -7,10 +7,10 @@ use crate::engine::clock::RealClock;
 use crate::engine::disk::uring::UringDisk;
 use crate::engine::{Config, Durability, Policy, World};
 use crate::fs::control::Control;
-use crate::fs::transport::classic::{self, Classic};
+use crate::fs::transport::classic::Classic;
+use crate::fs::transport::mount::{self, Serving, Settings};
 use crate::fs::volume::{Volume, VolumeConfig};
 use std::fs::File;
-use std::io::Read;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
@@ -41,7 +41,7 @@ pub(super) fn run(options: &Options, ready: impl FnOnce()) -> Result<(), String>
         Control::new(volume.clone(), nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
     let adapter = Classic::new(volume.clone(), Arc::new(control));
     let (sender, endings) = channel();
-    let mounted = classic::mount(adapter, &options.mountpoint, &settings(options));
+    let mounted = mount::mount(adapter, &options.mountpoint, &settings(options));
     let serving = match mounted {
         Ok(serving) => serving,
         Err(error) => {
@@ -63,11 +63,11 @@ pub(super) fn run(options: &Options, ready: impl FnOnce()) -> Result<(), String>
     served
 }
 
-fn settings(options: &Options) -> classic::Settings {
+fn settings(options: &Options) -> Settings {
     let kernel = &options.kernel;
     let root = nix::unistd::geteuid().is_root();
     let source = kernel.source.clone().unwrap_or_else(|| options.data.display().to_string());
-    classic::Settings {
+    Settings {
         source,
         read_only: options.read_only,
         dev: kernel.dev.unwrap_or(root),
@@ -89,7 +89,8 @@ fn open(options: &Options) -> Result<Volume, String> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let disk = UringDisk::open(&options.data, cores, options.read_only)
         .map_err(|error| format!("{name}: opening the store: {error}"))?;
-    let world = World { disk, clock: RealClock::new(), seed: random_seed()?, policy: Policy::Inline };
+    let seed = disk.random_seed().map_err(|error| format!("/dev/urandom: {error}"))?;
+    let world = World { disk, clock: RealClock::new(), seed, policy: Policy::Inline };
     let durability = match options.sync {
         SyncMode::Interval => Durability::Interval(options.sync_interval),
         SyncMode::Always => Durability::Always,
@@ -117,13 +118,6 @@ fn open(options: &Options) -> Result<Volume, String> {
     Volume::open(world, config, volume).map_err(|error| format!("{name}: {error}"))
 }
 
-fn random_seed() -> Result<u64, String> {
-    let mut bytes = [0; 8];
-    let read = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
-    read.map_err(|error| format!("/dev/urandom: {error}"))?;
-    Ok(u64::from_le_bytes(bytes))
-}
-
 /// A mount whose daemon has died is taken away; then there must be a directory.
 fn prepare_mountpoint(options: &Options) -> Result<(), String> {
     let mountpoint = &options.mountpoint;
@@ -141,7 +135,7 @@ fn prepare_mountpoint(options: &Options) -> Result<(), String> {
 }
 
 /// Threads that serve the mount and wait for signals; either tells when it is over.
-fn serve_and_watch(serving: classic::Serving, sender: Sender<Ending>) -> Result<(), String> {
+fn serve_and_watch(serving: Serving, sender: Sender<Ending>) -> Result<(), String> {
     let signals = sender.clone();
     let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
         let spawned = std::thread::Builder::new().name(name.to_string()).spawn(work);

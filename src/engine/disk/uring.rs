@@ -52,6 +52,16 @@ impl UringDisk {
         }))
     }
 
+    /// A seed that nobody can guess.
+    ///
+    /// # Errors
+    /// If the system has none to give.
+    pub fn random_seed(&self) -> io::Result<u64> {
+        let mut bytes = [0; 8];
+        File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+
     /// Whether all workers have a ring. Without one they read and sync one after the other.
     pub fn ring_available(&self) -> bool {
         self.workers.iter().all(Worker::has_ring)

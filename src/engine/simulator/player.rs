@@ -49,7 +49,12 @@ pub struct Player {
 
 impl Player {
     /// Runs `store`, which lives on this disk and clock, with `Policy::Manual`.
-    pub fn new<S: Send + 'static>(store: &Store<S>, disk: &SimDisk, clock: &Arc<SimClock>, seed: u64) -> Self {
+    pub fn new<S: Send + 'static>(
+        store: &Store<S>,
+        disk: &SimDisk,
+        clock: &Arc<SimClock>,
+        seed: u64,
+    ) -> Self {
         let shells: Vec<_> = store.partitions().iter().map(|partition| partition.shell.clone()).collect();
         let mut dice = Dice::new(seed);
         let mut weight = |high| dice.between(1, high);

@@ -2,3 +2,4 @@
 
 pub mod classic;
 mod convert;
+pub mod mount;

@@ -56,6 +56,9 @@ impl Worker {
     }
 
     pub(super) fn submit(&self, request: Request) {
+        if self.shared.stop.load(Ordering::Acquire) {
+            return refuse(request);
+        }
         self.shared.requests.push(request);
         self.shared.wake();
     }
@@ -64,6 +67,20 @@ impl Worker {
         self.shared.stop.store(true, Ordering::Release);
         self.shared.wake();
         join(self.thread.lock().take());
+        // What came in the very last moment.
+        while let Some(request) = self.shared.requests.pop() {
+            refuse(request);
+        }
+    }
+}
+
+/// Tells that nobody is there any more.
+fn refuse(request: Request) {
+    let gone = || io::Error::new(io::ErrorKind::BrokenPipe, "the store is closed");
+    match request {
+        Request::Read { done, .. } => guarded(|| done(Err(gone()))),
+        Request::Sync { done, .. } => guarded(|| done(Err(gone()))),
+        Request::Job(job) => drop(job),
     }
 }
 

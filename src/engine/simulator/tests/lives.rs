@@ -8,7 +8,7 @@ use super::plan::Plan;
 use crate::engine::clock::SimClock;
 use crate::engine::disk::sim::{Crash, Dice, SimDisk};
 use crate::engine::simulator::Player;
-use crate::engine::{OpenError, PartitionId, ReadError, Policy, Store, World};
+use crate::engine::{OpenError, PartitionId, Policy, ReadError, Store, World};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -93,7 +93,11 @@ impl Lives {
                         let mut history = self.history.lock();
                         let judged = judge(&history, &found, self.crash);
                         if let (Err(_), Some(before)) = (&judged, before) {
-                            eprintln!("before:\n{before}\nafter:\n{}\n{}", describe(&self.disk), history.describe());
+                            eprintln!(
+                                "before:\n{before}\nafter:\n{}\n{}",
+                                describe(&self.disk),
+                                history.describe()
+                            );
                         }
                         judged?;
                         history.begin_life(found);
@@ -109,7 +113,12 @@ impl Lives {
                     let how = self.any_crash();
                     self.crash_disk(how);
                 }
-                Err(error) => { if let Some(before) = before { eprintln!("before:\n{before}"); }  return Err(format!("a healthy store was refused after {:?}: {error}", self.crash)) }
+                Err(error) => {
+                    if let Some(before) = before {
+                        eprintln!("before:\n{before}");
+                    }
+                    return Err(format!("a healthy store was refused after {:?}: {error}", self.crash));
+                }
             }
         }
     }
@@ -199,7 +208,8 @@ impl Lives {
         let act_percent = self.dice.between(5, 60);
         let mut acted = 0;
         while acted < actions && !self.disk.is_dead() {
-            let idle = history.lock().unfinished < self.plan.in_flight_max && clients.dice.percent(act_percent);
+            let idle =
+                history.lock().unfinished < self.plan.in_flight_max && clients.dice.percent(act_percent);
             if idle || !player.step() {
                 clients.act(&self.plan);
                 acted += 1;

@@ -43,9 +43,11 @@ impl Survivors<'_> {
         let history = self.history;
         loop {
             let before = self.members.len();
-            let newest_start = self.members.iter().map(|id| history.operations[*id].started).max().unwrap_or(0);
+            let newest_start =
+                self.members.iter().map(|id| history.operations[*id].started).max().unwrap_or(0);
             let earlier = history.operations.iter().enumerate();
-            let earlier = earlier.filter(|(_, operation)| operation.settled.is_some_and(|at| at < newest_start));
+            let earlier =
+                earlier.filter(|(_, operation)| operation.settled.is_some_and(|at| at < newest_start));
             self.members.extend(earlier.map(|(id, _)| id));
             for log in history.in_log.values().chain(history.on_key.values()) {
                 if let Some(last) = log.iter().rposition(|id| self.members.contains(id)) {
@@ -78,7 +80,8 @@ impl Survivors<'_> {
                     key.partition,
                     brief(value),
                     brief(&wanted),
-                    earlier.map_or("never".to_string(), |count| format!("{} operations earlier", from - count)),
+                    earlier
+                        .map_or("never".to_string(), |count| format!("{} operations earlier", from - count)),
                     from.checked_sub(1).map(|last| on_key[last]),
                 ))
             }

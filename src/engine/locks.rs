@@ -1,29 +1,34 @@
-//! Locks on names and inodes, held across awaits. Owns who waits for whom in one partition; kept only while held.
-//!
-//! Order, so that nobody waits in a circle: names before inodes, then by partition, then by key.
+//! Locks on whatever keys the engine's user has, held across awaits. Owns who waits for whom in one partition; kept only while held.
+//! They live in the user's state beside the core (`HasLocks`). Who takes several keeps an order, so that nobody waits in a circle.
 //!
 //! A lock may *hide*: while a commit over several partitions is under way, nobody may answer from what it touches, since a
 //! kill could still take it back. Who only reads waits for the lock to show again; otherwise reading ignores locks.
 
-use super::state::Part;
-use super::types::Inode;
+use super::partition::Partition;
 use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
 use std::task::{Context, Poll, Waker};
 
-/// What a lock is on. The order of the variants is part of the locking order.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub(super) enum LockKey {
-    /// A name in a directory.
-    Entry(Inode, Vec<u8>),
-    /// An inode.
-    Inode(Inode),
+/// The locks of a partition.
+pub struct Locks<K> {
+    held: HashMap<K, Held>,
+    tickets: u64,
 }
 
-/// The locks of a partition.
-#[derive(Default)]
-pub(super) struct Locks {
-    held: HashMap<LockKey, Held>,
-    tickets: u64,
+/// A state that has locks.
+pub trait HasLocks<K>: Send + 'static {
+    /// Its locks.
+    fn locks(&mut self) -> &mut Locks<K>;
+}
+
+/// What a lock can be on.
+pub trait LockKey: Clone + Eq + Hash + Send + 'static {}
+impl<K: Clone + Eq + Hash + Send + 'static> LockKey for K {}
+
+impl<K> Default for Locks<K> {
+    fn default() -> Self {
+        Locks { held: HashMap::new(), tickets: 0 }
+    }
 }
 
 struct Held {
@@ -34,9 +39,9 @@ struct Held {
     watchers: Vec<Waker>,
 }
 
-impl Locks {
+impl<K: LockKey> Locks<K> {
     /// Takes the lock, in order of asking. `ticket` is the asker's place in the queue, once it has one.
-    fn poll_take(&mut self, key: &LockKey, ticket: &mut Option<u64>, context: &Context<'_>) -> Poll<()> {
+    fn poll_take(&mut self, key: &K, ticket: &mut Option<u64>, context: &Context<'_>) -> Poll<()> {
         let Some(held) = self.held.get_mut(key) else {
             let held = Held { hides: false, taken: true, queue: VecDeque::new(), watchers: Vec::new() };
             self.held.insert(key.clone(), held);
@@ -59,7 +64,7 @@ impl Locks {
         Poll::Pending
     }
 
-    fn release(&mut self, key: &LockKey) {
+    fn release(&mut self, key: &K) {
         let Some(held) = self.held.get_mut(key) else { return };
         held.hides = false;
         held.taken = false;
@@ -69,7 +74,7 @@ impl Locks {
         self.next(key);
     }
 
-    fn next(&mut self, key: &LockKey) {
+    fn next(&mut self, key: &K) {
         let Some(held) = self.held.get(key) else { return };
         if held.taken {
             return;
@@ -84,7 +89,7 @@ impl Locks {
     }
 
     /// Somebody in the queue has gone away.
-    fn leave_queue(&mut self, key: &LockKey, ticket: u64) {
+    fn leave_queue(&mut self, key: &K, ticket: u64) {
         if let Some(held) = self.held.get_mut(key) {
             held.queue.retain(|(waiting, _)| *waiting != ticket);
         }
@@ -92,21 +97,23 @@ impl Locks {
     }
 
     /// Whether nobody may answer from it now.
-    pub(super) fn hides(&self, key: &LockKey) -> bool {
+    pub fn hides(&self, key: &K) -> bool {
         self.held.get(key).is_some_and(|held| held.hides)
     }
 
-    pub(super) fn is_held(&self, key: &LockKey) -> bool {
+    /// Whether somebody has it, or waits for it.
+    pub fn is_held(&self, key: &K) -> bool {
         self.held.contains_key(key)
     }
 
-    pub(super) fn hide(&mut self, key: &LockKey) {
+    /// From now until it is let go nobody may answer from it. The caller holds it.
+    pub fn hide(&mut self, key: &K) {
         if let Some(held) = self.held.get_mut(key) {
             held.hides = true;
         }
     }
 
-    fn watch(&mut self, key: &LockKey, waker: &Waker) {
+    fn watch(&mut self, key: &K, waker: &Waker) {
         if let Some(held) = self.held.get_mut(key) {
             held.watchers.push(waker.clone());
         }
@@ -114,43 +121,43 @@ impl Locks {
 }
 
 /// A lock that is held. Dropping it lets go, also when an operation is cancelled or panics.
-pub(super) struct Guard {
-    part: Part,
-    key: Option<LockKey>,
+pub struct Guard<K: LockKey, S: HasLocks<K>> {
+    part: Partition<S>,
+    key: Option<K>,
 }
 
-impl Drop for Guard {
+impl<K: LockKey, S: HasLocks<K>> Drop for Guard<K, S> {
     fn drop(&mut self) {
         if let Some(key) = self.key.take() {
             let part = self.part.clone();
-            self.part.submit(async move { part.with(|_, state| state.locks.release(&key)) }).detach();
+            self.part.submit(async move { part.with(|_, state| state.locks().release(&key)) }).detach();
         }
     }
 }
 
 /// A place in a queue; given up if the operation goes away before its turn comes.
-struct Waiting<'a> {
-    part: &'a Part,
-    key: &'a LockKey,
+struct Waiting<'a, K: LockKey, S: HasLocks<K>> {
+    part: &'a Partition<S>,
+    key: &'a K,
     ticket: Option<u64>,
 }
 
-impl Drop for Waiting<'_> {
+impl<K: LockKey, S: HasLocks<K>> Drop for Waiting<'_, K, S> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket {
             let (part, key) = (self.part.clone(), self.key.clone());
             self.part
-                .submit(async move { part.with(|_, state| state.locks.leave_queue(&key, ticket)) })
+                .submit(async move { part.with(|_, state| state.locks().leave_queue(&key, ticket)) })
                 .detach();
         }
     }
 }
 
 /// Takes a lock of the partition. Inside an operation of that partition.
-pub(super) async fn lock(part: &Part, key: LockKey) -> Guard {
+pub async fn lock<K: LockKey, S: HasLocks<K>>(part: &Partition<S>, key: K) -> Guard<K, S> {
     let mut waiting = Waiting { part, key: &key, ticket: None };
     std::future::poll_fn(|context| {
-        part.with(|_, state| state.locks.poll_take(&key, &mut waiting.ticket, context))
+        part.with(|_, state| state.locks().poll_take(&key, &mut waiting.ticket, context))
     })
     .await;
     waiting.ticket = None;
@@ -159,22 +166,26 @@ pub(super) async fn lock(part: &Part, key: LockKey) -> Guard {
 }
 
 /// Waits until what the key stands for may be answered from.
-pub(super) async fn visible(part: &Part, key: &LockKey) {
+pub async fn visible<K: LockKey, S: HasLocks<K>>(part: &Partition<S>, key: &K) {
     wait_while(part, key, Locks::hides).await;
 }
 
 /// Waits until nobody holds the lock.
-pub(super) async fn free(part: &Part, key: &LockKey) {
+pub async fn free<K: LockKey, S: HasLocks<K>>(part: &Partition<S>, key: &K) {
     wait_while(part, key, Locks::is_held).await;
 }
 
-async fn wait_while(part: &Part, key: &LockKey, waits: impl Fn(&Locks, &LockKey) -> bool) {
+async fn wait_while<K: LockKey, S: HasLocks<K>>(
+    part: &Partition<S>,
+    key: &K,
+    waits: impl Fn(&Locks<K>, &K) -> bool,
+) {
     std::future::poll_fn(|context| {
         part.with(|_, state| {
-            if !waits(&state.locks, key) {
+            if !waits(state.locks(), key) {
                 return Poll::Ready(());
             }
-            state.locks.watch(key, context.waker());
+            state.locks().watch(key, context.waker());
             Poll::Pending
         })
     })

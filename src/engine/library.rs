@@ -1,0 +1,360 @@
+//! The engine as a library: keys and values, nothing else. Keys are spread over the partitions by their hash; everything can be had
+//! blocking or `async`, and the futures need no particular runtime.
+//!
+//! ```
+//! use bitkv::{Batch, Engine, EngineOptions};
+//! # let directory = std::env::temp_dir().join(format!("bitkv-doc-{}", std::process::id()));
+//! let engine = Engine::open(&directory, EngineOptions::default())?;
+//! engine.put(b"greeting", b"hello")?;
+//! assert_eq!(engine.get(b"greeting")?.as_deref(), Some(&b"hello"[..]));
+//!
+//! let mut batch = Batch::new();
+//! batch.put("a", "1").put("b", "2").remove("greeting");
+//! engine.commit(batch)?; // after any crash: all of it, or nothing
+//! engine.sync()?; // and from here on it survives a power loss
+//! assert_eq!(engine.list(b"")?, [b"a", b"b"]);
+//! engine.close()?;
+//! # std::fs::remove_dir_all(&directory)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use super::batch::{Batch, Change};
+use super::clock::RealClock;
+use super::config::{Config, World};
+use super::disk::uring::UringDisk;
+use super::error::{OpenError, ReadError, WriteError};
+use super::limits::SLOTS;
+use super::locks::{HasLocks, Locks, free, lock, visible};
+use super::partition::Partition;
+use super::stats::StoreStats;
+use super::store::Store;
+use super::turn::{Blockers, Policy};
+use super::types::{PartitionId, Slot};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Settings of an opening; see [`Config`].
+pub type EngineOptions = Config;
+
+/// What a partition keeps for the library: locks on keys.
+#[derive(Default)]
+pub struct KeyLocks {
+    locks: Locks<Vec<u8>>,
+}
+
+impl HasLocks<Vec<u8>> for KeyLocks {
+    fn locks(&mut self) -> &mut Locks<Vec<u8>> {
+        &mut self.locks
+    }
+}
+
+type Part = Partition<KeyLocks>;
+
+/// An open store of keys and values. A handle; clones share it, threads too.
+#[derive(Clone)]
+pub struct Engine {
+    store: Store<KeyLocks>,
+    blockers: Arc<Blockers>,
+}
+
+impl Engine {
+    /// Opens the store in a directory, or makes one. Waits for the disk.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open(directory: &Path, options: EngineOptions) -> Result<Engine, OpenError> {
+        let failed = |error| OpenError::Io(format!("opening {}", directory.display()), error);
+        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        let disk = UringDisk::open(directory, workers, options.read_only).map_err(failed)?;
+        let seed = disk.random_seed().map_err(failed)?;
+        let world = World { disk, clock: RealClock::new(), seed, policy: Policy::Inline };
+        let store = Store::open(world, options, |_| Ok(KeyLocks::default()))?;
+        // A caller that waits for its answer anyway may as well wait for the disk itself.
+        Ok(Engine { store, blockers: Blockers::new(usize::MAX / 2) })
+    }
+
+    fn part(&self, key: &[u8]) -> &Part {
+        let slot = Slot((xxhash_rust::xxh3::xxh3_64(key) % u64::from(SLOTS)) as u16);
+        self.store.partition(self.store.route(slot))
+    }
+
+    // ---- async ------------------------------------------------------------------------------------------------------
+
+    /// Runs an operation in its key's partition.
+    async fn within<T: Send + 'static, E: Send + 'static>(
+        &self,
+        part: &Part,
+        gone: E,
+        operation: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Result<T, E> {
+        part.call(operation).await.unwrap_or(Err(gone))
+    }
+
+    /// The value of a key; None if it has none.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub async fn get_async(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
+        let (part, key) = (self.part(key).clone(), key.to_vec());
+        let inside = part.clone();
+        self.within(&part, ReadError::Gone, async move {
+            visible(&inside, &key).await;
+            let value = inside.get(&key).await?;
+            inside.settled().await.map_err(|error| ReadError::Io(error.to_string()))?;
+            Ok(value)
+        })
+        .await
+    }
+
+    /// Sets a key. Returns when a kill of the process can't undo it (in the mode `always`: nor a power loss).
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub async fn put_async(&self, key: &[u8], value: &[u8]) -> Result<(), WriteError> {
+        let mut batch = Batch::new();
+        batch.put(key, value);
+        self.commit_in(self.part(key).clone(), batch).await
+    }
+
+    /// Removes a key; one that isn't there is fine.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub async fn delete_async(&self, key: &[u8]) -> Result<(), WriteError> {
+        let mut batch = Batch::new();
+        batch.remove(key);
+        self.commit_in(self.part(key).clone(), batch).await
+    }
+
+    /// Sets a key (None: removes it) if its value is the expected one (None: if it has none). Returns whether it was.
+    ///
+    /// # Errors
+    /// See [`WriteError`]; a value that can't be read is an error as well.
+    pub async fn compare_and_set_async(
+        &self,
+        key: &[u8],
+        expected: Option<&[u8]>,
+        new: Option<&[u8]>,
+    ) -> Result<bool, WriteError> {
+        let mut batch = Batch::new();
+        match new {
+            Some(value) => batch.put(key, value),
+            None => batch.remove(key),
+        };
+        let (key, expected) = (key.to_vec(), expected.map(<[u8]>::to_vec));
+        let part = self.part(&key).clone();
+        let inside = part.clone();
+        self.within(&part, WriteError::Gone, async move {
+            let _guard = lock(&inside, key.clone()).await;
+            let value = inside.get(&key).await.map_err(|error| WriteError::ReadOnly(error.to_string()))?;
+            if value != expected {
+                inside.settled().await?;
+                return Ok(false);
+            }
+            inside.commit(batch).await?;
+            Ok(true)
+        })
+        .await
+    }
+
+    /// Changes that happen together: after any crash all of them are there, or none.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub async fn commit_async(&self, batch: Batch) -> Result<(), WriteError> {
+        batch.validate()?;
+        let mut parts: BTreeMap<PartitionId, Batch> = BTreeMap::new();
+        for Change { key, value, remove } in batch.into_changes() {
+            let part = parts.entry(self.part(&key).id()).or_default();
+            match remove {
+                true => part.remove_with_note(key, value),
+                false => part.put(key, value),
+            };
+        }
+        match parts.len() {
+            0 => Ok(()),
+            1 => {
+                let (id, batch) = parts.into_iter().next().expect("there is one");
+                self.commit_in(self.store.partition(id).clone(), batch).await
+            }
+            _ => self.commit_over(parts).await,
+        }
+    }
+
+    /// A commit in one partition. No key of it may be in the middle of something.
+    async fn commit_in(&self, part: Part, batch: Batch) -> Result<(), WriteError> {
+        batch.validate()?;
+        let inside = part.clone();
+        self.within(&part, WriteError::Gone, async move {
+            let ticket = loop {
+                for change in batch.changes() {
+                    free(&inside, &change.key).await;
+                }
+                inside.room_for(&batch).await?;
+                let appended = inside.with(|core, state| {
+                    let busy = batch.changes().iter().any(|change| state.locks.is_held(&change.key));
+                    (!busy).then(|| core.append(&batch))
+                });
+                if let Some(ticket) = appended {
+                    break ticket;
+                }
+            };
+            inside.settle(ticket).await
+        })
+        .await
+    }
+
+    /// A commit over several partitions: its keys are locked, in one order, until it is acknowledged.
+    async fn commit_over(&self, parts: BTreeMap<PartitionId, Batch>) -> Result<(), WriteError> {
+        let mut guards = Vec::new();
+        for (id, batch) in &parts {
+            let mut keys: Vec<Vec<u8>> = batch.changes().iter().map(|change| change.key.clone()).collect();
+            keys.sort_unstable();
+            keys.dedup();
+            let inside = self.store.partition(*id).clone();
+            let locked = self.store.partition(*id).call(async move {
+                let mut guards = Vec::with_capacity(keys.len());
+                for key in keys {
+                    guards.push(lock(&inside, key.clone()).await);
+                    inside.with(|_, state| state.locks.hide(&key));
+                }
+                guards
+            });
+            guards.push(locked.await.ok_or(WriteError::Gone)?);
+        }
+        self.store.commit(parts.into_iter().collect()).await
+    }
+
+    /// Returns when everything acknowledged before the call survives a power loss. Callers share the work.
+    ///
+    /// # Errors
+    /// `ReadOnly` if it can't be made durable; the engine then takes no changes until it is reopened.
+    pub async fn sync_async(&self) -> Result<(), WriteError> {
+        self.store.sync().await
+    }
+
+    // ---- blocking ---------------------------------------------------------------------------------------------------
+
+    fn wait<T>(&self, future: impl Future<Output = T>) -> T {
+        self.blockers.dispatch(|| super::wait::block_on(future))
+    }
+
+    /// Like [`get_async`](Self::get_async), waiting on this thread.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
+        self.wait(self.get_async(key))
+    }
+
+    /// The values of several keys, in their order.
+    ///
+    /// # Errors
+    /// The first that occurs.
+    pub fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, ReadError> {
+        let gets = keys.iter().map(|key| self.get_async(key));
+        self.wait(super::fetch::join_all(gets)).into_iter().collect()
+    }
+
+    /// Whether a key has a value. Reads nothing.
+    ///
+    /// # Errors
+    /// `Gone` if the engine is closed.
+    pub fn contains(&self, key: &[u8]) -> Result<bool, ReadError> {
+        let (part, key) = (self.part(key).clone(), key.to_vec());
+        let inside = part.clone();
+        self.wait(self.within(&part, ReadError::Gone, async move {
+            visible(&inside, &key).await;
+            let found = inside.with(|core, _| core.contains(&key));
+            inside.settled().await.map_err(|error| ReadError::Io(error.to_string()))?;
+            Ok(found)
+        }))
+    }
+
+    /// Like [`put_async`](Self::put_async), waiting on this thread.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub fn put(&self, key: &[u8], value: &[u8]) -> Result<(), WriteError> {
+        self.wait(self.put_async(key, value))
+    }
+
+    /// Like [`delete_async`](Self::delete_async), waiting on this thread.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub fn delete(&self, key: &[u8]) -> Result<(), WriteError> {
+        self.wait(self.delete_async(key))
+    }
+
+    /// Like [`compare_and_set_async`](Self::compare_and_set_async), waiting on this thread.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub fn compare_and_set(
+        &self,
+        key: &[u8],
+        expected: Option<&[u8]>,
+        new: Option<&[u8]>,
+    ) -> Result<bool, WriteError> {
+        self.wait(self.compare_and_set_async(key, expected, new))
+    }
+
+    /// Like [`commit_async`](Self::commit_async), waiting on this thread.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub fn commit(&self, batch: Batch) -> Result<(), WriteError> {
+        self.wait(self.commit_async(batch))
+    }
+
+    /// The keys that start with a prefix, in order. Each partition is looked at at one moment, not all of them at the same.
+    ///
+    /// # Errors
+    /// `Gone` if the engine is closed.
+    pub fn list(&self, prefix: &[u8]) -> Result<Vec<Vec<u8>>, ReadError> {
+        let mut keys = Vec::new();
+        for part in self.store.partitions() {
+            let (inside, prefix) = (part.clone(), prefix.to_vec());
+            let found = self.wait(self.within(part, ReadError::Gone, async move {
+                let keys = inside.with(|core, _| core.list(&prefix, None, usize::MAX));
+                inside.settled().await.map_err(|error| ReadError::Io(error.to_string()))?;
+                Ok(keys)
+            }))?;
+            keys.extend(found);
+        }
+        keys.sort_unstable();
+        Ok(keys)
+    }
+
+    /// Like [`sync_async`](Self::sync_async), waiting on this thread.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub fn sync(&self) -> Result<(), WriteError> {
+        self.wait(self.sync_async())
+    }
+
+    /// Compacts now; returns how many bytes the files shrank by.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub fn compact(&self) -> Result<u64, WriteError> {
+        self.wait(self.store.compact(None))
+    }
+
+    /// Numbers of this moment.
+    pub fn stats(&self) -> StoreStats {
+        self.store.stats()
+    }
+
+    /// Makes everything durable and lets go of the store. No operation may be under way; those that come later fail.
+    ///
+    /// # Errors
+    /// If not everything could be made durable; it is closed all the same.
+    pub fn close(&self) -> Result<(), WriteError> {
+        self.store.close()
+    }
+}

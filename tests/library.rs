@@ -1,0 +1,170 @@
+//! The library's promises, without any filesystem.
+
+use bitkv::engine::{OpenError, ReadError, WriteError};
+use bitkv::{Batch, Engine, EngineOptions};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+fn options() -> EngineOptions {
+    EngineOptions {
+        partitions: Some(2),
+        segment_bytes: 1 << 20,
+        lock_wait: Duration::from_secs(5),
+        ..EngineOptions::default()
+    }
+}
+
+#[test]
+fn keys_and_values_of_all_sizes() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = Engine::open(directory.path(), options()).unwrap();
+    assert_eq!(engine.put(b"", b"x"), Err(WriteError::Size("a key has at least one byte")));
+    assert!(matches!(engine.put(&[1; 65_537], b"x"), Err(WriteError::Size(_))));
+    assert!(matches!(engine.put(b"k", &vec![0; 2 << 20]), Err(WriteError::Size(_))), "larger than a segment");
+    engine.put(b"empty", b"").unwrap();
+    assert_eq!(engine.get(b"empty"), Ok(Some(Vec::new())), "an empty value is a value");
+    for length in [1, 22, 23, 1000, 65_536] {
+        engine.put(&vec![7; length], &vec![9; length]).unwrap();
+        assert_eq!(engine.get(&vec![7; length]), Ok(Some(vec![9; length])));
+    }
+    engine.delete(b"never there").unwrap();
+    assert_eq!(engine.get(b"never there"), Ok(None));
+    engine.close().unwrap();
+    assert!(matches!(engine.put(b"k", b"v"), Err(WriteError::ReadOnly(_) | WriteError::Gone)));
+}
+
+#[test]
+fn batches_over_partitions_are_whole_to_everybody() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = Engine::open(directory.path(), options()).unwrap();
+    let keys: Vec<String> = (0..6).map(|i| format!("account{i}")).collect();
+    let all = |value: u64| {
+        let mut batch = Batch::new();
+        for key in &keys {
+            batch.put(key.as_str(), value.to_string());
+        }
+        batch
+    };
+    engine.commit(all(0)).unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..4u64 {
+            let (engine, all) = (&engine, &all);
+            scope.spawn(move || {
+                for i in 0..200 {
+                    engine.commit(all(thread * 1000 + i)).unwrap();
+                }
+            });
+        }
+    });
+    let values: Vec<_> = keys.iter().map(|key| engine.get(key.as_bytes()).unwrap().unwrap()).collect();
+    assert!(values.windows(2).all(|pair| pair[0] == pair[1]), "the last batch is there whole: {values:?}");
+    engine.close().unwrap();
+}
+
+#[test]
+fn compare_and_set_lets_one_of_many_through() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = Engine::open(directory.path(), options()).unwrap();
+    engine.put(b"counter", b"0").unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut done = 0;
+                while done < 250 {
+                    let now = engine.get(b"counter").unwrap().unwrap();
+                    let next =
+                        (String::from_utf8(now.clone()).unwrap().parse::<u64>().unwrap() + 1).to_string();
+                    done += u64::from(
+                        engine.compare_and_set(b"counter", Some(&now), Some(next.as_bytes())).unwrap(),
+                    );
+                }
+            });
+        }
+    });
+    assert_eq!(engine.get(b"counter").unwrap().unwrap(), b"1000");
+    assert_eq!(engine.compare_and_set(b"absent", None, Some(b"x")), Ok(true));
+    assert_eq!(engine.compare_and_set(b"absent", None, Some(b"y")), Ok(false));
+    engine.close().unwrap();
+}
+
+#[test]
+fn a_random_history_agrees_with_a_map_through_reopenings_and_compactions() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut map: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+    let mut state = 88_172_645_463_325_252u64;
+    let mut random = move |bound: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % bound
+    };
+    for round in 0..6 {
+        let engine = Engine::open(directory.path(), options()).unwrap();
+        let listed: Vec<_> = map.keys().cloned().collect();
+        assert_eq!(engine.list(b"").unwrap(), listed, "round {round}");
+        for (key, value) in &map {
+            assert_eq!(engine.get(key).unwrap().as_ref(), Some(value));
+        }
+        for _ in 0..3000 {
+            let key = format!("key{}", random(400)).into_bytes();
+            match random(10) {
+                0..=5 => {
+                    let value = vec![random(256) as u8; random(3000) as usize];
+                    engine.put(&key, &value).unwrap();
+                    map.insert(key, value);
+                }
+                6..=7 => {
+                    engine.delete(&key).unwrap();
+                    map.remove(&key);
+                }
+                8 => assert_eq!(engine.get(&key).unwrap(), map.get(&key).cloned()),
+                _ => assert_eq!(engine.contains(&key).unwrap(), map.contains_key(&key)),
+            }
+        }
+        engine.compact().unwrap();
+        let prefix = format!("key{}", random(40)).into_bytes();
+        let expected: Vec<_> = map.keys().filter(|key| key.starts_with(&prefix)).cloned().collect();
+        assert_eq!(engine.list(&prefix).unwrap(), expected);
+        let stats = engine.stats();
+        assert_eq!(stats.keys, map.len() as u64);
+        let live: u64 = map.iter().map(|(key, value)| (20 + key.len() + value.len()) as u64).sum();
+        assert!(stats.live_bytes >= live && stats.live_bytes < live + 100_000, "{live} {stats:?}");
+        engine.close().unwrap();
+    }
+}
+
+#[test]
+fn a_store_that_is_not_ours_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("letter.txt"), "dear diary").unwrap();
+    let refused = Engine::open(directory.path(), options()).err().unwrap();
+    assert!(
+        matches!(refused, OpenError::Foreign(_)) && refused.to_string().contains("letter.txt"),
+        "{refused}"
+    );
+    assert_eq!(std::fs::read_to_string(directory.path().join("letter.txt")).unwrap(), "dear diary");
+}
+
+#[test]
+fn a_flipped_byte_is_an_error_and_costs_one_value() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = Engine::open(directory.path(), EngineOptions { partitions: Some(1), ..options() }).unwrap();
+    for i in 0..20 {
+        engine.put(format!("key{i}").as_bytes(), format!("value-{i}-MARK").as_bytes()).unwrap();
+    }
+    engine.close().unwrap();
+    let segment = directory.path().join("partition_000/0000000001.data");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let at = bytes.windows(12).position(|window| window == b"value-7-MARK").unwrap();
+    bytes[at + 3] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let engine = Engine::open(directory.path(), options_for(1)).unwrap();
+    assert!(matches!(engine.get(b"key7"), Err(ReadError::Damaged { .. })));
+    assert_eq!(engine.get(b"key8").unwrap().unwrap(), b"value-8-MARK");
+    assert_eq!(engine.stats().crc_errors, 1);
+    engine.close().unwrap();
+}
+
+fn options_for(partitions: u16) -> EngineOptions {
+    EngineOptions { partitions: Some(partitions), ..options() }
+}
