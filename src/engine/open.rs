@@ -7,6 +7,7 @@ use super::disk::{Disk, FileHandle, Lock};
 use super::error::OpenError;
 use super::format::Damage;
 use super::format::manifest::Manifest;
+use super::format::segment::Origin;
 use super::keydir::{Key, Keydir, Location};
 use super::limits::{PARTITIONS_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use super::log::Log;
@@ -359,6 +360,15 @@ fn decide_all(loaded: &[LoadedPartition], manifest: &Manifest) -> Result<Decisio
                 .unwrap_or(Number::ZERO),
         })
         .collect();
+    // Lives are forgotten once they have nothing in an unsealed segment: such a frame's segment was sealed.
+    let oldest = manifest.epochs.first().map_or(Epoch(0), |life| life.0);
+    let frames = tails.iter().flat_map(|tail| &tail.scans).flat_map(|scan| &scan.frames);
+    if let Some(frame) = frames.map(|frame| frame.header).find(|header| header.epoch < oldest) {
+        return Err(OpenError::Damaged(format!(
+            "the seal of the segment that holds number {} of life {} can't be read",
+            frame.number, frame.epoch.0
+        )));
+    }
     decide(&tails, w, |epoch, number| manifest.owns(epoch, number)).map_err(OpenError::Damaged)
 }
 
@@ -375,6 +385,11 @@ fn check_sealed(partition: &LoadedPartition) -> Result<(), OpenError> {
     for segment in &partition.segments {
         let Content::Scanned(scan) = &segment.content else { continue };
         if !scan.is_sealed() {
+            // An output got its name only after its seal.
+            if segment.header.origin == Origin::Compaction {
+                let path = data_path(partition.partition, segment.id);
+                return Err(OpenError::Damaged(format!("{path}: its seal can't be read")));
+            }
             continue;
         }
         let hidden = scan.frames.iter().find(|frame| frame.condition == Condition::KeysHidden);

@@ -52,9 +52,7 @@ pub(crate) fn repair(
         segment.file.set_length(end).map_err(failed(format!("truncating {path}")))?;
     }
     // Also where nothing was cut: what a killed process left behind may be with the kernel only.
-    if !planted(Bug::SkipTailSync) {
-        segment.file.sync_data().map_err(failed(format!("syncing {path}")))?;
-    }
+    segment.file.sync_data().map_err(failed(format!("syncing {path}")))?;
     segment.file_bytes = segment.file.length().map_err(failed(path.as_str()))?;
     if rewritten {
         let scan = scan_file(&segment.file, &segment.header, segment.file_bytes).map_err(failed(path))?;
@@ -110,7 +108,9 @@ fn rewrite(
     let temporary = temporary_path(partition, segment.id, "data");
     let file = disk.create(&temporary)?;
     file.write_at(0, &bytes)?;
-    file.sync_data()?;
+    if !planted(Bug::SkipTailSync) {
+        file.sync_data()?;
+    }
     disk.rename(&temporary, &data_path(partition, segment.id))?;
     disk.sync_dir(&partition_dir(partition))?;
     Ok(file)
