@@ -205,7 +205,9 @@ fn main() {
             println!("{name:<32} {a:>10.1} {b:>10.1} {:>8.2}", b / a);
         }
         if threads == 1 {
-            let pick = |which: usize, of: fn(&(f64, f64)) -> f64| median(rates[which].iter().map(of).collect::<Vec<_>>());
+            let pick = |which: usize, of: fn(&(f64, f64)) -> f64| {
+                median(rates[which].iter().map(of).collect::<Vec<_>>())
+            };
             for (name, of) in [
                 ("sequential write + fsync, MB/s", (|r| r.0) as fn(&(f64, f64)) -> f64),
                 ("sequential read, cold, MB/s", |r| r.1),

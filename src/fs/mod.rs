@@ -17,6 +17,7 @@ mod paths;
 mod rename;
 mod space;
 mod state;
+pub mod traffic;
 pub mod transport;
 pub mod types;
 mod unlink;

@@ -1,6 +1,7 @@
 //! `bitkv-mount`: options, the daemon, the session.
 
 mod daemon;
+mod log;
 mod options;
 mod session;
 mod system;

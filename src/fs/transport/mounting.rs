@@ -1,0 +1,86 @@
+//! Mounting by way of the `fuser` crate: options in, a session out. Decides nothing; who mounts has decided.
+
+use super::classic::Classic;
+use std::io;
+use std::path::Path;
+
+/// How a volume is mounted.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What the table of mounts shows as source.
+    pub source: String,
+    /// The kernel refuses changes.
+    pub read_only: bool,
+    /// Device files work.
+    pub dev: bool,
+    /// Set-id programs work.
+    pub suid: bool,
+    /// Programs can't be run.
+    pub no_exec: bool,
+    /// Access times stay as they are.
+    pub no_atime: bool,
+    /// All writing is synchronous.
+    pub sync: bool,
+    /// Directory changes are synchronous.
+    pub dir_sync: bool,
+    /// Other users may come in.
+    pub allow_other: bool,
+    /// Root may come in.
+    pub allow_root: bool,
+    /// The mount goes when the process ends.
+    pub auto_unmount: bool,
+    /// Threads that take requests.
+    pub threads: usize,
+    /// Root mounts by itself; others through a helper program.
+    pub privileged: bool,
+}
+
+/// A mount that is there, and waits to be served.
+pub struct Serving {
+    session: fuser::Session<Classic>,
+}
+
+impl Serving {
+    /// Serves until it is unmounted.
+    ///
+    /// # Errors
+    /// If the kernel's device fails.
+    pub fn run(self) -> io::Result<()> {
+        self.session.run()
+    }
+}
+
+/// Mounts.
+///
+/// # Errors
+/// What the kernel or the helper program says.
+pub fn mount(adapter: Classic, mountpoint: &Path, settings: &Settings) -> io::Result<Serving> {
+    use fuser::MountOption;
+    let mut config = fuser::Config::default();
+    let mut add = |wanted: bool, option: MountOption| {
+        if wanted {
+            config.mount_options.push(option);
+        }
+    };
+    add(true, MountOption::FSName(settings.source.clone()));
+    add(true, MountOption::DefaultPermissions);
+    // The binding ignores its own option for the subtype when it mounts by itself.
+    add(settings.privileged, MountOption::CUSTOM("subtype=bitkv".to_string()));
+    add(!settings.privileged, MountOption::Subtype("bitkv".to_string()));
+    add(settings.read_only, MountOption::RO);
+    add(settings.dev, MountOption::Dev);
+    add(settings.suid, MountOption::Suid);
+    add(settings.no_exec, MountOption::NoExec);
+    add(settings.no_atime, MountOption::NoAtime);
+    add(settings.sync, MountOption::Sync);
+    add(settings.dir_sync, MountOption::DirSync);
+    add(settings.auto_unmount, MountOption::AutoUnmount);
+    config.acl = match (settings.allow_other, settings.allow_root) {
+        (true, _) => fuser::SessionACL::All,
+        (false, true) => fuser::SessionACL::RootAndOwner,
+        (false, false) => fuser::SessionACL::Owner,
+    };
+    config.n_threads = Some(settings.threads);
+    config.clone_fd = true;
+    Ok(Serving { session: fuser::Session::new(adapter, mountpoint, &config)? })
+}
