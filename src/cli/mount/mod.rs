@@ -4,7 +4,7 @@ mod daemon;
 mod log;
 mod options;
 mod session;
-mod system;
+pub(super) mod system;
 mod units;
 
 pub use options::{Options, parse};

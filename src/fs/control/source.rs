@@ -91,6 +91,8 @@ impl Source for VolumeSource {
             ("compact-threshold", config.compact_threshold.to_string()),
             ("auto-compact", config.auto_compact.to_string()),
             ("read-only", config.read_only.to_string()),
+            // Not an option, but what whoever looks after the daemon needs.
+            ("pid", std::process::id().to_string()),
         ]);
         options
     }
