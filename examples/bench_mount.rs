@@ -1,220 +1,381 @@
-//! The same works in two directories, alternating, in one run: `bench_mount PLAIN MOUNT [ROUNDS]`. Prints medians of both and their ratio. What
-//! is timed is what a program sees: system calls through the kernel.
+//! The same works in two directories, by turns, and what they cost in each: `bench_mount A B`.
+//!
+//! Both are worked on in one go, round after round and with the order changed each round, so that whatever else the machine does falls on both. Latencies
+//! are medians over all operations of all rounds; rates are medians over rounds. Reads nothing but the clock and the two directories.
+//!
+//! Options: `--rounds N` (5), `--files N` a round and work (1000), `--mb N` of the large file (64), `--no-cold` (cold reads want root),
+//! `--only WORD` (shows the works whose name contains it; all are run, as they build on each other).
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-const FILES: usize = 400;
-const LARGE_BYTES: usize = 64 << 20;
-const RANDOM_READS: usize = 2000;
+const SMALL_BYTES: usize = 1024;
+const BLOCK_BYTES: usize = 4096;
+const STREAM_BYTES: usize = 1024 * 1024;
+const THREADS: usize = 8;
 
-struct Random(u64);
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % bound as u64) as usize
+/// What is asked for on the command line.
+struct Options {
+    directories: [PathBuf; 2],
+    rounds: usize,
+    files: usize,
+    large_bytes: u64,
+    cold: bool,
+    only: Option<String>,
+}
+
+/// What one round of one work gave: each operation's time, and the time from the first to the end of the last.
+struct Sample {
+    operations: Vec<Duration>,
+    wall: Duration,
+    bytes: u64,
+}
+
+/// A work: its name, its unit, and what it does in a directory that was prepared for the round.
+struct Work {
+    name: &'static str,
+    stream: bool,
+    run: fn(&Place) -> io::Result<Sample>,
+    cold: bool,
+}
+
+/// A directory of the round, empty at first, and the sizes of the works.
+struct Place {
+    directory: PathBuf,
+    files: usize,
+    large_bytes: u64,
+    seed: u64,
+}
+
+impl Place {
+    fn small(&self, number: usize) -> PathBuf {
+        self.directory.join(format!("small{number}"))
+    }
+
+    fn large(&self) -> PathBuf {
+        self.directory.join("large")
     }
 }
 
-/// One piece of work: times of single operations, in the order of `NAMES`.
-fn timed(times: &mut Vec<Duration>, operation: impl FnOnce()) {
-    let started = Instant::now();
-    operation();
-    times.push(started.elapsed());
-}
-
-fn file(directory: &Path, thread: usize, index: usize) -> PathBuf {
-    directory.join(format!("t{thread}-file{index:05}"))
-}
-
-/// A work gets a directory, the number of its thread, and where to put its times.
-type Work = fn(&Path, usize, &mut Vec<Duration>);
-
-fn create(directory: &Path, thread: usize, times: &mut Vec<Duration>) {
-    let content = [7u8; 1024];
-    for index in 0..FILES {
-        timed(times, || File::create(file(directory, thread, index)).unwrap().write_all(&content).unwrap());
-    }
-}
-
-fn create_synced(directory: &Path, thread: usize, times: &mut Vec<Duration>) {
-    let content = [7u8; 1024];
-    for index in 0..FILES / 4 {
-        timed(times, || {
-            let mut file = File::create(directory.join(format!("t{thread}-synced{index:05}"))).unwrap();
-            file.write_all(&content).unwrap();
-            file.sync_all().unwrap();
-        });
-    }
-    for index in 0..FILES / 4 {
-        fs::remove_file(directory.join(format!("t{thread}-synced{index:05}"))).unwrap();
-    }
-}
-
-fn stat(directory: &Path, thread: usize, times: &mut Vec<Duration>) {
-    for index in 0..FILES {
-        timed(times, || drop(fs::metadata(file(directory, thread, index)).unwrap()));
-    }
-}
-
-fn open_read(directory: &Path, thread: usize, times: &mut Vec<Duration>) {
-    let mut content = Vec::new();
-    for index in 0..FILES {
-        timed(times, || {
-            content.clear();
-            File::open(file(directory, thread, index)).unwrap().read_to_end(&mut content).unwrap();
-        });
-        assert_eq!(content.len(), 1024);
-    }
-}
-
-fn rename(directory: &Path, thread: usize, times: &mut Vec<Duration>) {
-    for index in 0..FILES {
-        let to = directory.join(format!("t{thread}-renamed{index:05}"));
-        timed(times, || fs::rename(file(directory, thread, index), &to).unwrap());
-        fs::rename(&to, file(directory, thread, index)).unwrap();
-    }
-}
-
-fn unlink(directory: &Path, thread: usize, times: &mut Vec<Duration>) {
-    for index in 0..FILES {
-        timed(times, || fs::remove_file(file(directory, thread, index)).unwrap());
-    }
-}
-
-fn random_read(directory: &Path, thread: usize, times: &mut Vec<Duration>) {
-    let large = File::open(directory.join("large")).unwrap();
-    let mut random = Random(thread as u64 * 77 + 5);
-    let mut buffer = [0; 4096];
-    for _ in 0..RANDOM_READS {
-        let at = random.below(LARGE_BYTES / 4096) as u64 * 4096;
-        timed(times, || large.read_exact_at(&mut buffer, at).unwrap());
-    }
-}
-
-fn overwrite(directory: &Path, thread: usize, times: &mut Vec<Duration>) {
-    let large = OpenOptions::new().write(true).open(directory.join("large")).unwrap();
-    let mut random = Random(thread as u64 * 99 + 5);
-    for _ in 0..RANDOM_READS / 4 {
-        let at = random.below(LARGE_BYTES / 4096) as u64 * 4096;
-        timed(times, || large.write_all_at(&[9; 4096], at).unwrap());
-    }
-}
-
-const WORKS: &[(&str, Work)] = &[
-    ("create + write 1 KiB + close", create),
-    ("the same with fsync", create_synced),
-    ("stat, first", stat),
-    ("stat, again", stat),
-    ("open + read 1 KiB, first", open_read),
-    ("open + read 1 KiB, again", open_read),
-    ("rename", rename),
-    ("random 4 KiB read, first", random_read),
-    ("random 4 KiB overwrite", overwrite),
-    ("unlink", unlink),
+/// In the order in which they are run: each finds what those before it have left.
+const WORKS: &[Work] = &[
+    work("create + write 1 KiB + close", |p| each(p.files, |i| create(&p.small(i), false))),
+    work("the same + fsync", |p| {
+        each(p.files / 4, |i| create(&p.directory.join(format!("synced{i}")), true))
+    }),
+    cold("stat, first", |p| each(p.files, |i| fs::metadata(p.small(i)).map(drop))),
+    work("stat, again", |p| each(p.files, |i| fs::metadata(p.small(i)).map(drop))),
+    cold("open + read 1 KiB, cold", |p| each(p.files, |i| read(&p.small(i)))),
+    work("open + read 1 KiB, warm", |p| each(p.files, |i| read(&p.small(i)))),
+    work("rename", |p| each(p.files, |i| fs::rename(p.small(i), p.directory.join(format!("renamed{i}"))))),
+    work("list (a directory)", |p| {
+        each(5, |_| fs::read_dir(&p.directory)?.try_for_each(|entry| entry.map(drop)))
+    }),
+    work("unlink", |p| each(p.files, |i| fs::remove_file(p.directory.join(format!("renamed{i}"))))),
+    work("8 threads: create 1 KiB", |p| threads(p, |t, i| create(&thread_file(p, t, i), false))),
+    work("8 threads: create + fsync", |p| {
+        threads_few(p, |t, i| create(&p.directory.join(format!("s{t}-{i}")), true))
+    }),
+    work("8 threads: stat", |p| threads(p, |t, i| fs::metadata(thread_file(p, t, i)).map(drop))),
+    work("8 threads: open + read, warm", |p| threads(p, |t, i| read(&thread_file(p, t, i)))),
+    cold("8 threads: open + read, cold", |p| threads(p, |t, i| read(&thread_file(p, t, i)))),
+    work("8 threads: unlink", |p| threads(p, |t, i| fs::remove_file(thread_file(p, t, i)))),
+    stream("sequential write + fsync", write_large, false),
+    stream("sequential read, cold", read_large, true),
+    stream("sequential read, warm", read_large, false),
+    cold("random 4 KiB read, cold", |p| random(p, p.files, 1, false)),
+    work("random 4 KiB read, warm", |p| random(p, p.files, 1, false)),
+    work("random 4 KiB overwrite", |p| random(p, p.files, 1, true)),
+    cold("8 threads: random read, cold", |p| random(p, p.files / THREADS, THREADS, false)),
+    work("8 threads: random read, warm", |p| random(p, p.files / THREADS, THREADS, false)),
+    work("8 threads: random overwrite", |p| random(p, p.files / THREADS, THREADS, true)),
 ];
 
-/// Runs a work with so many threads; single times of all threads, and operations a second in all.
-fn run(work: Work, directory: &Path, threads: usize) -> (Vec<Duration>, f64) {
+const fn work(name: &'static str, run: fn(&Place) -> io::Result<Sample>) -> Work {
+    Work { name, stream: false, run, cold: false }
+}
+
+const fn cold(name: &'static str, run: fn(&Place) -> io::Result<Sample>) -> Work {
+    Work { name, stream: false, run, cold: true }
+}
+
+const fn stream(name: &'static str, run: fn(&Place) -> io::Result<Sample>, cold: bool) -> Work {
+    Work { name, stream: true, run, cold }
+}
+
+fn thread_file(place: &Place, thread: usize, number: usize) -> PathBuf {
+    place.directory.join(format!("t{thread}-{number}"))
+}
+
+/// Text that differs from place to place, so that nothing can keep it once for all.
+fn fill(buffer: &mut [u8], seed: u64) {
+    let mut random = Random(seed | 1);
+    for part in buffer.chunks_mut(8) {
+        part.copy_from_slice(&random.next().to_le_bytes()[..part.len()]);
+    }
+}
+
+/// xorshift64*: enough to spread accesses.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+}
+
+fn create(path: &Path, sync: bool) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    file.write_all(&[b'x'; SMALL_BYTES])?;
+    if sync { file.sync_all() } else { Ok(()) }
+}
+
+fn read(path: &Path) -> io::Result<()> {
+    let mut buffer = [0; 2 * SMALL_BYTES];
+    let length = File::open(path)?.read(&mut buffer)?;
+    if length == SMALL_BYTES { Ok(()) } else { Err(io::Error::other(format!("{length} bytes read"))) }
+}
+
+fn each(count: usize, mut operation: impl FnMut(usize) -> io::Result<()>) -> io::Result<Sample> {
+    let mut operations = Vec::with_capacity(count);
     let started = Instant::now();
-    let times: Vec<Vec<Duration>> = std::thread::scope(|scope| {
+    for number in 0..count {
+        let begin = Instant::now();
+        operation(number)?;
+        operations.push(begin.elapsed());
+    }
+    Ok(Sample { operations, wall: started.elapsed(), bytes: 0 })
+}
+
+fn threads(place: &Place, operation: impl Fn(usize, usize) -> io::Result<()> + Sync) -> io::Result<Sample> {
+    in_threads(place.files / THREADS, THREADS, operation)
+}
+
+fn threads_few(
+    place: &Place,
+    operation: impl Fn(usize, usize) -> io::Result<()> + Sync,
+) -> io::Result<Sample> {
+    in_threads(place.files / THREADS / 4, THREADS, operation)
+}
+
+fn in_threads(
+    count: usize,
+    threads: usize,
+    operation: impl Fn(usize, usize) -> io::Result<()> + Sync,
+) -> io::Result<Sample> {
+    let started = Instant::now();
+    let samples: Vec<io::Result<Sample>> = std::thread::scope(|scope| {
+        let operation = &operation;
         let running: Vec<_> = (0..threads)
-            .map(|thread| {
-                scope.spawn(move || {
-                    let mut times = Vec::new();
-                    work(directory, thread, &mut times);
-                    times
-                })
+            .map(|thread| scope.spawn(move || each(count, |number| operation(thread, number))))
+            .collect();
+        let panicked = |_| Err(io::Error::other("a thread panicked"));
+        running.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect()
+    });
+    let wall = started.elapsed();
+    let mut operations = Vec::with_capacity(count * threads);
+    for sample in samples {
+        operations.extend(sample?.operations);
+    }
+    Ok(Sample { operations, wall, bytes: 0 })
+}
+
+fn write_large(place: &Place) -> io::Result<Sample> {
+    let mut buffer = vec![0; STREAM_BYTES];
+    let mut file = File::create(place.large())?;
+    let started = Instant::now();
+    let mut written = 0;
+    while written < place.large_bytes {
+        fill(&mut buffer[..16], written ^ place.seed);
+        file.write_all(&buffer)?;
+        written += buffer.len() as u64;
+    }
+    file.sync_all()?;
+    Ok(Sample { operations: Vec::new(), wall: started.elapsed(), bytes: written })
+}
+
+fn read_large(place: &Place) -> io::Result<Sample> {
+    let mut buffer = vec![0; STREAM_BYTES];
+    let mut file = File::open(place.large())?;
+    let started = Instant::now();
+    let mut length = 0;
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            more => length += more as u64,
+        }
+    }
+    if length < place.large_bytes {
+        return Err(io::Error::other(format!("only {length} bytes read")));
+    }
+    Ok(Sample { operations: Vec::new(), wall: started.elapsed(), bytes: length })
+}
+
+fn random(place: &Place, count: usize, threads: usize, write: bool) -> io::Result<Sample> {
+    let file = OpenOptions::new().read(true).write(write).open(place.large())?;
+    let blocks = place.large_bytes / BLOCK_BYTES as u64;
+    in_threads(count, threads, |thread, number| {
+        let mut random = Random((place.seed ^ ((thread as u64) << 40 | (number as u64) << 8)) | 1);
+        random.next();
+        let offset = random.next() % blocks * BLOCK_BYTES as u64;
+        let mut buffer = [b'y'; BLOCK_BYTES];
+        if write { file.write_all_at(&buffer, offset) } else { file.read_exact_at(&mut buffer, offset) }
+    })
+}
+
+/// Makes the kernel forget what it has of files. Only what is on disk can be forgotten, so it is written out first.
+fn drop_caches(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()?;
+    std::process::Command::new("sync").status()?;
+    fs::write("/proc/sys/vm/drop_caches", "3")
+}
+
+fn median<T: Copy + PartialOrd>(values: &mut [T]) -> Option<T> {
+    values.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
+    values.get(values.len() / 2).copied()
+}
+
+fn options() -> Result<Options, String> {
+    let (mut directories, mut rounds, mut files, mut mb) = (Vec::new(), 5, 1000, 64);
+    let (mut cold, mut only) = (true, None);
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let mut value = || words.next().ok_or(format!("{word} wants a value"));
+        let number = |text: String| text.parse::<usize>().map_err(|error| format!("{text}: {error}"));
+        match word.as_str() {
+            "--rounds" => rounds = number(value()?)?.max(1),
+            "--files" => files = number(value()?)?.max(THREADS * 4),
+            "--mb" => mb = number(value()?)?.max(1),
+            "--no-cold" => cold = false,
+            "--only" => only = Some(value()?),
+            _ if word.starts_with('-') => return Err(format!("unknown option {word}")),
+            _ => directories.push(PathBuf::from(word)),
+        }
+    }
+    let directories = directories.try_into().map_err(|_| "name two directories".to_string())?;
+    Ok(Options { directories, rounds, files, large_bytes: mb as u64 * 1024 * 1024, cold, only })
+}
+
+/// All works in one directory; each work alternates between the two before the next begins.
+fn run(options: &Options) -> Result<(), String> {
+    let cold = options.cold && fs::write("/proc/sys/vm/drop_caches", "1").is_ok();
+    // Samples by work and directory.
+    let mut samples: Vec<[Vec<Sample>; 2]> = WORKS.iter().map(|_| [Vec::new(), Vec::new()]).collect();
+    for round in 0..options.rounds {
+        let places = options.directories.clone().map(|directory| Place {
+            directory: directory.join(format!("bench{}-{round}", std::process::id())),
+            files: options.files,
+            large_bytes: options.large_bytes,
+            seed: round as u64 * 0x9e37_79b9_7f4a_7c15,
+        });
+        for place in &places {
+            fs::create_dir(&place.directory)
+                .map_err(|error| format!("{}: {error}", place.directory.display()))?;
+        }
+        for (index, work) in WORKS.iter().enumerate() {
+            for turn in 0..2 {
+                let which = (turn + round + index) % 2;
+                let place = &places[which];
+                let told = |error| format!("{} in {}: {error}", work.name, place.directory.display());
+                if work.cold {
+                    if !cold {
+                        continue;
+                    }
+                    drop_caches(&place.directory).map_err(told)?;
+                }
+                // The other side's cold turn has emptied the caches for both.
+                if work.name.contains("warm") || work.name.contains("again") {
+                    (work.run)(place).map_err(told)?;
+                }
+                samples[index][which].push((work.run)(place).map_err(told)?);
+            }
+        }
+        for place in &places {
+            fs::remove_dir_all(&place.directory)
+                .map_err(|error| format!("{}: {error}", place.directory.display()))?;
+        }
+    }
+    print(options, samples);
+    if !cold {
+        println!("cold works were left out: they want root and --no-cold not given");
+    }
+    Ok(())
+}
+
+fn print(options: &Options, samples: Vec<[Vec<Sample>; 2]>) {
+    println!("A: {}\nB: {}", options.directories[0].display(), options.directories[1].display());
+    println!(
+        "{} rounds, {} files, {} MiB; B : A is how many times as fast B is",
+        options.rounds,
+        options.files,
+        options.large_bytes >> 20
+    );
+    println!("{:<30} {:>10} {:>10} {:>12} {:>12} {:>7}", "", "A p50", "B p50", "A rate", "B rate", "B : A");
+    for (work, sides) in WORKS.iter().zip(samples) {
+        if options.only.as_ref().is_some_and(|word| !work.name.contains(word.as_str())) || sides[0].is_empty()
+        {
+            continue;
+        }
+        let [a, b] = sides.map(|side| Summary::of(work, &side));
+        println!(
+            "{:<30} {:>10} {:>10} {:>12} {:>12} {:>7.2}",
+            work.name,
+            a.latency(),
+            b.latency(),
+            a.rate(),
+            b.rate(),
+            b.per_second / a.per_second
+        );
+    }
+}
+
+/// One cell of the table.
+struct Summary {
+    p50: Option<Duration>,
+    per_second: f64,
+}
+
+impl Summary {
+    fn of(work: &Work, samples: &[Sample]) -> Summary {
+        let mut operations: Vec<Duration> =
+            samples.iter().flat_map(|sample| sample.operations.iter().copied()).collect();
+        let mut rates: Vec<f64> = samples
+            .iter()
+            .map(|sample| {
+                let done =
+                    if work.stream { sample.bytes as f64 / 1e6 } else { sample.operations.len() as f64 };
+                done / sample.wall.as_secs_f64()
             })
             .collect();
-        running.into_iter().map(|thread| thread.join().unwrap()).collect()
-    });
-    let times: Vec<Duration> = times.into_iter().flatten().collect();
-    let rate = times.len() as f64 / started.elapsed().as_secs_f64();
-    (times, rate)
-}
-
-fn median<T: Copy + PartialOrd>(mut values: Vec<T>) -> T {
-    values.sort_by(|a, b| a.partial_cmp(b).expect("numbers"));
-    values[values.len() / 2]
-}
-
-/// Drops what the kernel has cached; true if it may.
-fn drop_caches() -> bool {
-    fs::write("/proc/sys/vm/drop_caches", "3").is_ok()
-}
-
-fn sequential(directory: &Path) -> (f64, f64) {
-    let content: Vec<u8> = (0..LARGE_BYTES).map(|i| (i / 7) as u8).collect();
-    let path = directory.join("large");
-    let started = Instant::now();
-    let mut file = File::create(&path).unwrap();
-    for piece in content.chunks(1 << 20) {
-        file.write_all(piece).unwrap();
+        Summary { p50: median(&mut operations), per_second: median(&mut rates).unwrap_or(f64::NAN) }
     }
-    file.sync_all().unwrap();
-    let write = LARGE_BYTES as f64 / 1e6 / started.elapsed().as_secs_f64();
-    drop_caches();
-    let started = Instant::now();
-    let mut read = Vec::with_capacity(LARGE_BYTES);
-    File::open(&path).unwrap().read_to_end(&mut read).unwrap();
-    assert!(read == content, "what was read isn't what was written");
-    (write, LARGE_BYTES as f64 / 1e6 / started.elapsed().as_secs_f64())
+
+    fn latency(&self) -> String {
+        self.p50.map_or_else(String::new, |p50| format!("{:.1} us", p50.as_secs_f64() * 1e6))
+    }
+
+    fn rate(&self) -> String {
+        if self.p50.is_some() {
+            format!("{:.0}/s", self.per_second)
+        } else {
+            format!("{:.0} MB/s", self.per_second)
+        }
+    }
 }
 
-fn main() {
-    let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    let [plain, mount, rest @ ..] = &arguments[..] else {
-        eprintln!("usage: bench_mount PLAIN_DIRECTORY MOUNTED_DIRECTORY [ROUNDS]");
-        std::process::exit(2);
-    };
-    let rounds: usize = rest.first().and_then(|text| text.to_str()?.parse().ok()).unwrap_or(5);
-    for threads in [1, 8] {
-        let unit = if threads == 1 { "us, median" } else { "operations/s" };
-        println!("\n{threads} thread(s), {unit:<17} {:>10} {:>10} {:>8}", "plain", "mount", "ratio");
-        // [work][directory] -> a value a round
-        let mut values = vec![[Vec::new(), Vec::new()]; WORKS.len()];
-        let mut rates = [Vec::new(), Vec::new()];
-        for round in 0..rounds {
-            let mut order = [(0, plain), (1, mount)];
-            if round % 2 == 1 {
-                order.reverse();
-            }
-            for (which, directory) in order {
-                let directory = directory.join(format!("bench-{threads}-{round}"));
-                fs::create_dir(&directory).unwrap();
-                rates[which].push(sequential(&directory));
-                for (index, (name, work)) in WORKS.iter().enumerate() {
-                    if name.ends_with("first") {
-                        drop_caches();
-                    }
-                    let (times, rate) = run(*work, &directory, threads);
-                    let value = if threads == 1 { median(times).as_nanos() as f64 / 1e3 } else { rate };
-                    values[index][which].push(value);
-                }
-                fs::remove_dir_all(&directory).unwrap();
-            }
-        }
-        for ((name, _), [a, b]) in WORKS.iter().zip(values) {
-            let (a, b) = (median(a), median(b));
-            println!("{name:<32} {a:>10.1} {b:>10.1} {:>8.2}", b / a);
-        }
-        if threads == 1 {
-            let pick = |which: usize, of: fn(&(f64, f64)) -> f64| {
-                median(rates[which].iter().map(of).collect::<Vec<_>>())
-            };
-            for (name, of) in [
-                ("sequential write + fsync, MB/s", (|r| r.0) as fn(&(f64, f64)) -> f64),
-                ("sequential read, cold, MB/s", |r| r.1),
-            ] {
-                let (a, b) = (pick(0, of), pick(1, of));
-                println!("{name:<32} {a:>10.1} {b:>10.1} {:>8.2}", b / a);
-            }
+fn main() -> std::process::ExitCode {
+    let done = options().and_then(|options| run(&options));
+    match done {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("bench_mount: {message}");
+            std::process::ExitCode::FAILURE
         }
     }
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A small crate is built and run inside the mount.
+# A small crate is built, changed, built again and tested inside the mount.
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 scratch
 mount_store
@@ -9,5 +9,11 @@ cargo init -q --vcs none --name small small
 cd small
 cargo build -q --offline
 same "it runs" "Hello, world!" "$(./target/debug/small)"
-cargo test -q --offline >/dev/null
+# What is built again is known by times alone.
+same "nothing to build" "" "$(cargo build --offline --message-format short 2>&1 | grep Compiling || true)"
+sed -i 's/world/mount/' src/main.rs
+cargo build -q --offline
+same "the change is in" "Hello, mount!" "$(./target/debug/small)"
+echo '#[test] fn holds() { assert_eq!(2 + 2, 4); }' >>src/main.rs
+cargo test --offline 2>&1 | grep -q '^test result: ok. 1 passed' || fail "cargo test"
 cd /

@@ -1,8 +1,10 @@
 //! Time, as the core is given it. The core never reads a clock by itself.
 
 mod real;
+mod sim;
 
 pub use self::real::RealClock;
+pub use self::sim::SimClock;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -49,6 +49,7 @@ fn sync_everything<'a>(
         for shell in shells.clone() {
             shell.with_quiet(|core| core.leave());
         }
+        common.order.check()?;
         for shell in shells {
             for file in shell.with_quiet(|core| core.begin_sync()) {
                 if let Err(error) = file.sync_data() {

@@ -20,6 +20,7 @@ use super::format::frame::{self, FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 use super::format::record::{self, RecordKind};
 use super::format::segment::{Origin, SegmentHeader};
 use super::keydir::Location;
+use super::planted::{Bug, planted};
 use super::recovery::load::remove_segment;
 use super::scan::{Condition, FoundFrame, Scan, scan};
 use super::seal::write_hint;
@@ -121,7 +122,11 @@ impl Shell {
 
     /// Compacts all that is worth it, the active segment included. Returns how many bytes the files shrank by.
     pub(crate) async fn compact_by_hand(self: &Arc<Self>) -> Result<u64, WriteError> {
-        self.rotate_if_worth_it().await?;
+        match self.rotate_if_worth_it().await {
+            // On a full disk the active segment has to wait; the others are what makes room.
+            Ok(()) | Err(WriteError::Full) => {}
+            Err(error) => return Err(error),
+        }
         self.common.sync().await?;
         let mut reclaimed_bytes = self.compact_next(BY_HAND_THRESHOLD).await;
         // Tombstones of which the first pass removed what they buried are garbage now.
@@ -151,6 +156,11 @@ impl Shell {
     /// Goes on to a fresh segment, and seals the one that was active.
     async fn rotate_now(self: &Arc<Self>) -> Result<(), WriteError> {
         loop {
+            self.common.order.check()?;
+            if self.with(|core| core.is_log_empty()) {
+                // Somebody else went on meanwhile.
+                return Ok(());
+            }
             match self.with(Core::rotate_if_possible) {
                 Some(full) => {
                     self.clone().seal(full).await;
@@ -175,9 +185,13 @@ impl Shell {
         let mut reclaimed_bytes = 0;
         // What is there now: outputs of this very run aren't looked at again.
         let newest = self.with(|core| core.next_segment);
+        let mut disk_is_full = false;
         loop {
             let victims = self.with(|core| core.victims(threshold));
-            let victims: Vec<_> = victims.into_iter().filter(|victim| victim.id < newest).collect();
+            let mut victims: Vec<_> = victims.into_iter().filter(|victim| victim.id < newest).collect();
+            if disk_is_full {
+                victims.truncate(1);
+            }
             if victims.is_empty() {
                 break;
             }
@@ -188,12 +202,20 @@ impl Shell {
                 }
                 Err(Failure::Damaged) => {}
                 Err(Failure::Closing) => break,
+                Err(Failure::Io(error)) if error.kind() == io::ErrorKind::StorageFull && !disk_is_full => {
+                    // One victim at a time, the deadest first, in the room that the reserve leaves.
+                    disk_is_full = true;
+                    self.release_reserve().await;
+                }
                 Err(failure) => {
                     tracing::warn!("partition {}: compaction gave up: {failure}", self.id);
                     self.with(|core| core.counters.compaction_failures.add(1));
                     break;
                 }
             }
+        }
+        if disk_is_full {
+            self.make_spare();
         }
         self.with(|core| {
             core.compaction.running = false;
@@ -278,7 +300,9 @@ impl Shell {
         self.common
             .background(move |disk| {
                 file.write_at(end, &seal)?;
-                file.sync_data()?;
+                if !planted(Bug::SkipOutputSync) {
+                    file.sync_data()?;
+                }
                 let bytes = read_range(&file, 0, end + seal.len() as u64)?;
                 let scan = scan(&bytes, header.encoded_length() as u64, header.salt);
                 if !scan.is_sealed() || scan.frames.iter().any(|frame| frame.condition != Condition::Whole) {
@@ -288,15 +312,40 @@ impl Shell {
             })
             .await?;
         output.end += FRAME_HEADER_BYTES as u64;
-        self.common.sync().await.map_err(Failure::Write)?;
+        // What made records dead may still be without a number, if this turn has been going on since: a sync wouldn't wait for it.
+        self.with(Core::flush);
+        if !planted(Bug::SkipStoreSync) {
+            self.common.sync().await.map_err(Failure::Write)?;
+        }
         let (from, to) = (temporary.to_string(), data_path(self.id, output.header.segment));
-        self.common
+        let named = self
+            .common
             .background(move |disk| {
                 disk.rename(&from, &to)?;
                 disk.sync_dir(&partition_dir(partition))
             })
-            .await?;
+            .await;
+        if let Err(error) = named {
+            self.disown(output.header.segment).await;
+            return Err(error.into());
+        }
         Ok(output)
+    }
+
+    /// An output that may have got its name, or may get it back after a crash, and isn't used: its copies must not come back
+    /// when what they are copies of has changed.
+    async fn disown(&self, output: SegmentId) {
+        let partition = self.id;
+        let removed = self
+            .common
+            .background(move |disk| {
+                remove_segment(disk, partition, output)?;
+                disk.sync_dir(&partition_dir(partition))
+            })
+            .await;
+        if removed.is_err() {
+            self.with(|core| core.compaction.leftovers.push(output));
+        }
     }
 
     async fn copy_victim(
@@ -363,6 +412,9 @@ impl Shell {
                 self.with(|core| core.note_damage(&found.key, victim, found.offset));
                 self.set_apart(victim);
                 return Err(Failure::Damaged);
+            }
+            if tombstone && planted(Bug::DropTombstones) {
+                continue;
             }
             if lives {
                 keep.push(index);

@@ -7,14 +7,17 @@ use super::batch::Batch;
 use super::common::Common;
 use super::disk::FileHandle;
 use super::error::WriteError;
+use super::format::frame::FRAME_HEADER_BYTES;
 use super::format::record;
 use super::keydir::{Keydir, Location};
 use super::limits::APPEND_BUFFER_BYTES_MAX;
 use super::log::{Log, Outline, Part, frame_bytes};
+use super::planted::{Bug, planted};
 use super::segment::{NewSegment, Segment};
 use super::stats::{PartitionCounters, SegmentState};
 use super::types::{Number, PartitionId, SegmentId};
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -44,6 +47,8 @@ pub struct Core {
     waiters: Vec<(u64, Waker)>,
     /// Log space promised to parts of commits over several partitions, in bytes.
     spoken_for: usize,
+    /// Who waits for some of that to be released.
+    crowd: Vec<Waker>,
     pub(crate) spares: Spares,
     /// Segments with bytes that were not synced yet, oldest first.
     unsynced: Vec<Unsynced>,
@@ -70,6 +75,8 @@ pub(crate) struct Spares {
     pub(crate) reserve: Option<NewSegment>,
     pub(crate) creating: bool,
     pub(crate) failure: Option<WriteError>,
+    /// A warning about that stands in the log already.
+    warned: bool,
     pub(crate) waiters: Vec<Waker>,
 }
 
@@ -87,6 +94,8 @@ pub(crate) enum Room {
     /// Went on to another segment; the full one wants a seal.
     Rotated(SegmentId),
     Wait,
+    /// A fresh segment wouldn't help: what others have reserved must be used first.
+    Crowded,
     Refused(WriteError),
 }
 
@@ -115,6 +124,7 @@ impl Core {
             marks: VecDeque::new(),
             waiters: Vec::new(),
             spoken_for: 0,
+            crowd: Vec::new(),
             spares: Spares::default(),
             unsynced: Vec::new(),
             unsynced_first: None,
@@ -219,8 +229,26 @@ impl Core {
         if self.log.fits(records_bytes, self.spoken_for) {
             return Room::Ready;
         }
+        // What is left to be numbered goes first: a log that can't be written is not left behind.
+        self.flush();
+        if let Err(error) = self.common.order.check() {
+            return Room::Refused(error);
+        }
+        let wanted = frame_bytes(records_bytes) + self.spoken_for;
+        let fits = |spare: &mut NewSegment| {
+            spare.header_bytes + (wanted + FRAME_HEADER_BYTES) as u64 <= spare.file_bytes
+        };
+        if self.is_log_empty() || self.spares.next.as_mut().is_some_and(|spare| !fits(spare)) {
+            return Room::Crowded;
+        }
         let spare = match self.spares.next.take() {
-            None if freeing && self.spares.failure.is_some() => self.spares.reserve.take(),
+            None if freeing && self.spares.failure.is_some() => {
+                let reserve = self.spares.reserve.take_if(fits);
+                self.counters
+                    .reserve_bytes
+                    .set(self.spares.reserve.as_ref().map_or(0, |kept| kept.file_bytes));
+                reserve
+            }
             spare => spare,
         };
         if let Some(spare) = spare {
@@ -232,8 +260,49 @@ impl Core {
         }
     }
 
+    /// Segments were made, or not.
+    pub(crate) fn spares_made(
+        &mut self,
+        made: io::Result<(Option<NewSegment>, io::Result<Option<NewSegment>>)>,
+    ) {
+        self.spares.creating = false;
+        let outcome = made.and_then(|(reserve, next)| {
+            if let Some(reserve) = reserve {
+                self.counters.reserve_bytes.set(reserve.file_bytes);
+                self.spares.reserve = Some(reserve);
+            }
+            next
+        });
+        match outcome {
+            Ok(next) => {
+                self.spares.next = next.or(self.spares.next.take());
+                self.spares.failure = None;
+                self.spares.warned = false;
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.spares.warned, true) {
+                    tracing::warn!("partition {}: no new segment: {error}", self.partition);
+                }
+                // Whatever the reason, nothing was changed and there is no room.
+                self.spares.failure = Some(WriteError::Full);
+            }
+        }
+        for waker in std::mem::take(&mut self.spares.waiters) {
+            waker.wake();
+        }
+    }
+
+    /// Whether the active segment has no frame yet.
+    pub(crate) fn is_log_empty(&self) -> bool {
+        self.segments.get(&self.log.segment()).is_some_and(|segment| segment.header_bytes == self.log.end())
+    }
+
     /// Goes on to the spare segment, if there is one; returns the one that is full now.
     pub(crate) fn rotate_if_possible(&mut self) -> Option<SegmentId> {
+        self.flush();
+        if self.common.order.is_latched() {
+            return None;
+        }
         let spare = self.spares.next.take()?;
         Some(self.rotate(spare))
     }
@@ -250,10 +319,16 @@ impl Core {
 
     pub(crate) fn release(&mut self, records_bytes: usize) {
         self.spoken_for -= frame_bytes(records_bytes);
+        std::mem::take(&mut self.crowd).into_iter().for_each(Waker::wake);
     }
 
+    /// Told at the next release.
+    pub(crate) fn join_crowd(&mut self, waker: Waker) {
+        self.crowd.push(waker);
+    }
+
+    /// Everything must have been flushed.
     fn rotate(&mut self, spare: NewSegment) -> SegmentId {
-        self.flush();
         let full = self.log.segment();
         if let Some(segment) = self.segments.get_mut(&full) {
             segment.end = self.log.end();
@@ -299,7 +374,8 @@ impl Core {
         self.answer();
     }
 
-    fn flush(&mut self) {
+    /// What was appended gets its numbers and goes to the kernel.
+    pub(crate) fn flush(&mut self) {
         self.take_numbers();
         self.hand_over();
     }
@@ -356,7 +432,7 @@ impl Core {
         let index = self.partition.index();
         loop {
             let settled = order.settled();
-            while self.marks.front().is_some_and(|mark| mark.last <= settled) {
+            while self.marks.front().is_some_and(|mark| mark.last <= settled || planted(Bug::AckEarly)) {
                 self.settled = self.marks.pop_front().map_or(self.settled, |mark| mark.ticket);
             }
             let waits_for = self.marks.front().map(|mark| mark.last);
@@ -381,6 +457,7 @@ impl Core {
             for waker in std::mem::take(&mut self.spares.waiters) {
                 waker.wake();
             }
+            std::mem::take(&mut self.crowd).into_iter().for_each(Waker::wake);
         }
         self.publish();
     }

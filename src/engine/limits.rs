@@ -17,15 +17,10 @@ pub const SEGMENT_BYTES_MIN: u64 = 64 * 1024;
 /// The largest segment, in bytes: offsets are kept in 32 bits.
 pub const SEGMENT_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
 
-/// The most frames' worth of strangers' mail that a thread runs before it hands the turn to the worker.
+/// How much mail a thread runs, its own and that of others, before it hands the turn to the worker.
 pub const TURN_MAIL_MAX: usize = 256;
 /// A turn writes its append buffer early once it holds this much, in bytes.
 pub const APPEND_BUFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
-
-/// Mail in flight from library callers, for a store: bytes of data.
-pub const FLIGHT_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Mail in flight from library callers, for a store: operations.
-pub const FLIGHT_OPERATIONS_MAX: usize = 65_536;
 
 const _: () = assert!(SLOTS.is_power_of_two() && PARTITIONS_MAX <= SLOTS);
 const _: () =

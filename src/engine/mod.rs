@@ -20,12 +20,15 @@ mod log;
 mod open;
 mod order;
 mod partition;
+mod planted;
 mod recovery;
 mod rounds;
 mod scan;
 mod seal;
 mod segment;
 mod shell;
+#[doc(hidden)]
+pub mod simulator;
 pub mod stats;
 pub mod store;
 mod sync;

@@ -11,6 +11,7 @@ use super::keydir::{Key, Keydir, Location};
 use super::limits::{PARTITIONS_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use super::log::Log;
 use super::order::Order;
+use super::planted::{Bug, planted};
 use super::recovery::decide::{Decision, Tail, decide};
 use super::recovery::index::{self, Index, IndexEntry};
 use super::recovery::load::{Content, LoadedPartition, LoadedSegment, load, read_file};
@@ -171,7 +172,11 @@ pub(crate) fn open(
     let turns: Vec<_> = indexed.iter().map(|_| Turn::new(world.policy)).collect();
     let partition_counters = indexed.iter().map(|_| Arc::new(PartitionCounters::default())).collect();
     counters.recovery_ns.set(world.clock.monotonic_ns().saturating_sub(started_ns));
-    let order = Order::new(epoch, decision.cut.next(), &last);
+    let mut next = decision.cut.next();
+    if planted(Bug::NumbersBehindLost) && counters.torn_tail_bytes.get() > 0 {
+        next = next.next();
+    }
+    let order = Order::new(epoch, next, &last);
     if config.read_only {
         order.latch("it was opened read-only");
     }
@@ -388,6 +393,7 @@ fn repair_partition(
 ) -> Result<(), OpenError> {
     for segment in &mut partition.segments {
         if segment.is_sealed() {
+            repair::confirm_seal(partition.partition, segment)?;
             continue;
         }
         let torn_bytes = repair::repair(disk, partition.partition, segment, decision, |epoch, number| {

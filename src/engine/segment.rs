@@ -3,6 +3,7 @@
 use super::common::{Common, partition_dir};
 use super::disk::{Disk, FileHandle};
 use super::format::segment::{Origin, SegmentHeader};
+use super::planted::{Bug, planted};
 use super::stats::{SegmentCounters, SegmentState};
 use super::types::{Number, PartitionId, SegmentId, StoreId};
 use std::io;
@@ -165,7 +166,9 @@ impl Recipe {
         file.write_at(0, &header)?;
         file.sync_data()?;
         disk.rename(temporary, &data_path(self.partition, self.id))?;
-        disk.sync_dir(&partition_dir(self.partition))?;
+        if !planted(Bug::SkipDirectorySync) {
+            disk.sync_dir(&partition_dir(self.partition))?;
+        }
         Ok(NewSegment {
             id: self.id,
             file,

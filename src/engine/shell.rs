@@ -7,6 +7,7 @@ use super::core::{Core, Room, Ticket};
 use super::disk::{Queue, Request};
 use super::error::WriteError;
 use super::log::Part;
+use super::recovery::load::remove_segment;
 use super::segment::Recipe;
 use super::turn::Turn;
 use super::types::PartitionId;
@@ -16,8 +17,9 @@ use std::future::Future;
 use std::sync::Arc;
 use std::task::Poll;
 
-/// How large the segment is that is kept for changes that free space, in bytes (or a segment's size, if that is less).
-const RESERVE_BYTES: u64 = 8 * 1024 * 1024;
+/// Which part of a segment's size the reserve has. It takes changes that free space when the disk is full, or makes room for the output
+/// of a compaction: half a segment is enough for a segment of which half is dead.
+const RESERVE_SHARE: u64 = 2;
 
 pub(crate) struct Shell {
     pub(crate) id: PartitionId,
@@ -36,6 +38,7 @@ impl Shell {
         &self,
         operation: impl Future<Output = T> + Send + 'static,
     ) -> Task<T> {
+        self.common.partition_counters[self.id.index()].operations.add(1);
         let turn = self.turn.clone();
         let (runnable, task) = async_task::spawn(operation, move |runnable| turn.post(runnable));
         runnable.schedule();
@@ -71,12 +74,26 @@ impl Shell {
                     let shell = self.clone();
                     self.submit(async move { shell.seal(full).await }).detach();
                 }
+                Room::Crowded => self.wait_for_release().await,
                 Room::Wait => {
                     self.make_spare();
                     self.wait_for_spare().await;
                 }
             }
         }
+    }
+
+    /// Waits until some of the log space that others have reserved was used or given up, or the store has latched.
+    async fn wait_for_release(&self) {
+        let mut registered = false;
+        std::future::poll_fn(|context| {
+            if std::mem::replace(&mut registered, true) {
+                return Poll::Ready(());
+            }
+            self.with(|core| core.join_crowd(context.waker().clone()));
+            Poll::Pending
+        })
+        .await;
     }
 
     pub(crate) async fn wait_for_spare(&self) {
@@ -94,59 +111,50 @@ impl Shell {
         .await;
     }
 
-    /// Starts making the next segment, unless that is under way.
+    /// Starts making the next segment and the reserve, as far as they are missing, unless that is under way.
     pub(crate) fn make_spare(self: &Arc<Self>) {
         let started = self.with(|core| {
-            if core.spares.creating || core.spares.next.is_some() {
+            let (wants_next, wants_reserve) = (core.spares.next.is_none(), core.spares.reserve.is_none());
+            if core.spares.creating || !(wants_next || wants_reserve) {
                 return None;
             }
             core.spares.creating = true;
-            let wants_reserve = core.spares.reserve.is_none();
-            Some((core.next_segment_id(), wants_reserve.then(|| core.next_segment_id())))
+            let reserve = wants_reserve.then(|| core.next_segment_id());
+            Some((reserve, wants_next.then(|| core.next_segment_id())))
         });
-        let Some((id, reserve_id)) = started else { return };
+        let Some((reserve, next)) = started else { return };
+        let segment_bytes = self.common.config.segment_bytes;
+        let recipe = |id, bytes| Recipe::new(&self.common, self.id, id, bytes);
+        let reserve = reserve.map(|id| recipe(id, segment_bytes / RESERVE_SHARE));
+        let next = next.map(|id| recipe(id, segment_bytes));
         let shell = self.clone();
         self.submit(async move {
-            let segment_bytes = shell.common.config.segment_bytes;
-            let recipe = Recipe::new(&shell.common, shell.id, id, segment_bytes);
-            let reserve = reserve_id
-                .map(|id| Recipe::new(&shell.common, shell.id, id, segment_bytes.min(RESERVE_BYTES)));
             let made = shell
                 .common
                 .elsewhere(Queue::Making, move |disk| {
                     // The reserve first: without it, a full disk could not be emptied.
                     let reserve = reserve.map(|recipe| recipe.make(disk)).transpose()?;
-                    Ok((reserve, recipe.make(disk)))
+                    Ok((reserve, next.map(|recipe| recipe.make(disk)).transpose()))
                 })
                 .await;
-            shell.with(|core| {
-                core.spares.creating = false;
-                let outcome = match made {
-                    Ok((reserve, made)) => {
-                        if reserve.is_some() {
-                            core.spares.reserve = reserve;
-                        }
-                        made
-                    }
-                    Err(error) => Err(error),
-                };
-                match outcome {
-                    Ok(segment) => {
-                        core.spares.next = Some(segment);
-                        core.spares.failure = None;
-                    }
-                    Err(error) => {
-                        tracing::warn!("partition {}: no new segment: {error}", shell.id);
-                        // Whatever the reason, nothing was changed and there is no room.
-                        core.spares.failure = Some(WriteError::Full);
-                    }
-                }
-                for waker in std::mem::take(&mut core.spares.waiters) {
-                    waker.wake();
-                }
-            });
+            shell.with(|core| core.spares_made(made));
         })
         .detach();
+    }
+
+    /// Gives the space of the reserve back to the disk, for a compaction that can't go on without.
+    pub(crate) async fn release_reserve(&self) {
+        let Some(reserve) = self.with(|core| {
+            core.counters.reserve_bytes.set(0);
+            core.spares.reserve.take()
+        }) else {
+            return;
+        };
+        let partition = self.id;
+        let removed = self.common.background(move |disk| remove_segment(disk, partition, reserve.id)).await;
+        if let Err(error) = removed {
+            tracing::warn!("partition {partition}: the reserve could not be given back: {error}");
+        }
     }
 
     /// Waits until the ticket's frame is settled (not: durable).
@@ -158,8 +166,10 @@ impl Shell {
     pub(crate) async fn commit_part(&self, batch: Batch, part: Part) -> Result<(), WriteError> {
         let ticket = self.with(|core| {
             core.release(batch.records_bytes());
-            core.append_part(&batch, Some(part))
-        });
+            // Behind a write that failed nothing can be appended any more.
+            core.common.order.check()?;
+            Ok(core.append_part(&batch, Some(part)))
+        })?;
         self.settle(ticket).await
     }
 

@@ -125,7 +125,7 @@ impl<S: Send + 'static> Store<S> {
     ///
     /// # Errors
     /// `Full`, `Size` and `ReadOnly` before anything was changed; `ReadOnly` and `Gone` also later.
-    pub async fn commit(&self, parts: Vec<(PartitionId, Batch)>) -> Result<(), WriteError> {
+    pub async fn commit(&self, mut parts: Vec<(PartitionId, Batch)>) -> Result<(), WriteError> {
         for (_, batch) in &parts {
             batch.validate()?;
         }
@@ -143,6 +143,8 @@ impl<S: Send + 'static> Store<S> {
             }
             _ => {}
         }
+        // In one order for all: two commits never wait for each other's reserved space.
+        parts.sort_by_key(|(id, _)| *id);
         self.reserve(&parts).await?;
         let spanning = common.order.start_spanning().await;
         let part = Part { commit: spanning.id, parts: parts.len() as u16 };

@@ -56,7 +56,7 @@ impl Volume {
 
     async fn reserve_block(&self, part: &Part) -> Answer<u64> {
         let (end, record) = part.with(|_, state| {
-            let end = state.counter.end.max(state.counter.next) + BLOCK;
+            let end = state.counter.promised.max(state.counter.next) + BLOCK;
             (end, MetaRecord { counter_end: end, absorbed: state.absorbed })
         });
         let mut batch = Batch::new();
@@ -65,6 +65,7 @@ impl Volume {
         part.room_to_free(batch.records_bytes()).await?;
         // What is absorbed may have moved on while there was no room.
         let ticket = part.with(|core, state| {
+            state.counter.promised = end;
             let record = MetaRecord { counter_end: end, absorbed: state.absorbed };
             let mut batch = Batch::new();
             batch.put(keys::meta(), record.encode());

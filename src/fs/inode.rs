@@ -47,6 +47,7 @@ impl Volume {
             let mut batch = Batch::new();
             batch.put(keys::inode(Inode::ROOT), record.encode(&[]));
             part.commit(batch).await?;
+            self.inner.store.sync().await?;
             self.inner.tally.directories.fetch_add(1, Ordering::Relaxed);
         }
         self.load(&part, Inode::ROOT).await?;

@@ -141,6 +141,7 @@ impl Volume {
         let entry_key = keys::entry(birth.parent, &birth.name);
         let mut batch = Batch::new();
         birth.add_to(&mut batch);
+        let _changing = self.changing();
         let ticket = loop {
             free(here, &key).await;
             pass_bar(here, birth.parent).await?;
@@ -163,8 +164,8 @@ impl Volume {
                 Attempt::Again => {}
             }
         };
-        self.touch(birth.parent, birth.entry.time);
         here.settle(ticket).await?;
+        self.touch(birth.parent, birth.entry.time);
         Ok(())
     }
 
@@ -264,8 +265,10 @@ impl Volume {
         let mut parts = Parts::default();
         parts.of(&here).put(keys::entry(new_parent, new_name), entry.encode());
         parts.of(&there).put(keys::inode(inode), record.encode(&target.content));
-        self.touch(new_parent, now);
+        let changing = self.changing();
         self.commit_hidden(&here, &locked, parts).await?;
+        self.touch(new_parent, now);
+        drop(changing);
         here.with(|_, state| state.index_insert(new_parent, entry.position, new_name, inode, kind));
         let (volume, inside) = (self.clone(), there.clone());
         at(&here, &there, async move {

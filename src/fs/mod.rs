@@ -15,6 +15,8 @@ mod lookup;
 mod make;
 mod paths;
 mod rename;
+#[cfg(test)]
+mod simulation;
 mod space;
 mod state;
 pub mod traffic;

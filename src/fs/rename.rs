@@ -142,7 +142,10 @@ impl Volume {
         }
         self.add_parents(here, &mut parts, [from.parent, to.parent], &links, now).await?;
         parts.allow_reserve();
+        let changing = self.changing();
         self.commit_hidden(here, locked, parts).await?;
+        self.touch_parents([from.parent, to.parent], &links, now);
+        drop(changing);
         here.with(|_, state| state.index_remove(from.parent, source.position));
         self.index(here, to, entry).await?;
         self.apply_changed(here, source.inode, now).await?;
@@ -183,7 +186,10 @@ impl Volume {
             self.add_changed(here, &mut parts, inode, now).await?;
         }
         self.add_parents(here, &mut parts, [from.parent, to.parent], &links, now).await?;
+        let changing = self.changing();
         self.commit_hidden(here, &locked, parts).await?;
+        self.touch_parents([from.parent, to.parent], &links, now);
+        drop(changing);
         self.index(here, &from, at_from).await?;
         self.index(here, &to, at_to).await?;
         for inode in [source.inode, other.inode] {
@@ -195,7 +201,7 @@ impl Volume {
         Ok(())
     }
 
-    /// Parents whose link counts change are part of the commit; the others hear of it.
+    /// Parents whose link counts change are part of the commit; the others hear of it afterwards.
     async fn add_parents(
         &self,
         here: &Part,
@@ -209,10 +215,18 @@ impl Volume {
                 Some(change) if *change != 0 => {
                     self.add_link_change(here, parts, parent, *change, now).await?;
                 }
-                _ => self.touch(parent, now),
+                _ => {}
             }
         }
         Ok(())
+    }
+
+    fn touch_parents(&self, parents: [Inode; 2], links: &BTreeMap<Inode, i32>, now: Time) {
+        for parent in parents {
+            if links.get(&parent).is_none_or(|change| *change == 0) {
+                self.touch(parent, now);
+            }
+        }
     }
 
     /// The inode's record with a new time of change, as part of a commit. The caller holds its lock.

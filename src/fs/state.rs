@@ -93,6 +93,8 @@ pub(super) struct Counter {
     pub(super) next: u64,
     /// Durably reserved up to here.
     pub(super) end: u64,
+    /// What the partition's record says; ahead of `end` while that isn't durable yet, and never to be taken back.
+    pub(super) promised: u64,
     pub(super) reserving: bool,
     pub(super) failure: Option<super::errno::Errno>,
     pub(super) waiters: Vec<Waker>,

@@ -151,8 +151,10 @@ impl Volume {
         let mut parts = Parts::default();
         parts.of(&here).remove_with_note(keys::entry(parent, name), note(now)).free_space();
         self.add_unlink(&mut parts, entry.inode, &target, now);
-        self.touch(parent, now);
+        let changing = self.changing();
         self.commit_hidden(&here, &locked, parts).await?;
+        self.touch(parent, now);
+        drop(changing);
         here.with(|_, state| state.index_remove(parent, entry.position));
         self.apply_unlink(&here, entry.inode, &target, now).await
     }

@@ -334,7 +334,12 @@ fn states_of(partitions: &[Recovered<'_>], tally: &Tally) -> Result<Vec<VolumeSt
     let mut states: Vec<VolumeState> = metas
         .iter()
         .map(|meta| VolumeState {
-            counter: Counter { next: meta.counter_end.max(1), end: meta.counter_end, ..Counter::default() },
+            counter: Counter {
+                next: meta.counter_end.max(1),
+                end: meta.counter_end,
+                promised: meta.counter_end,
+                ..Counter::default()
+            },
             absorbed: meta.absorbed,
             ..VolumeState::default()
         })

@@ -23,12 +23,28 @@ pub fn run(arguments: Vec<OsString>) -> i32 {
             return if failed { USAGE } else { DONE };
         }
     };
+    if let Some(changes) = &options.remount {
+        return remount(&options, changes);
+    }
     let outcome =
         if options.foreground { daemon::foreground(&options) } else { daemon::background(&options) };
     match outcome {
         Ok(()) => DONE,
         Err(reason) => {
             eprintln!("bitkv-mount: {reason}");
+            FAILED
+        }
+    }
+}
+
+/// As mount(8)'s helper we get remounts too; they concern the kernel alone. Returns mount(8)'s exit code.
+fn remount(options: &Options, changes: &str) -> i32 {
+    let mut command = std::process::Command::new("mount");
+    // `-i`: without calling helpers, which would be us again.
+    match command.args(["-i", "-o", changes]).arg(&options.mountpoint).status() {
+        Ok(status) => status.code().unwrap_or(FAILED),
+        Err(error) => {
+            eprintln!("bitkv-mount: {}: remounting failed: {error}", options.mountpoint.display());
             FAILED
         }
     }

@@ -126,6 +126,9 @@ pub struct Options {
     /// What the kernel is told besides
     #[arg(skip)]
     pub kernel: KernelOptions,
+    /// Set if a mount that is there is to be changed: the options as they were given
+    #[arg(skip)]
+    pub remount: Option<String>,
 }
 
 /// Standard mount options that the kernel carries out.
@@ -153,6 +156,11 @@ pub struct KernelOptions {
 /// What is wrong with it, with what clap prints for it; also help and version.
 pub fn parse(arguments: Vec<OsString>) -> Result<Options, clap::Error> {
     let mut options = Options::try_parse_from(&arguments)?;
+    let given = options.mount_options.join(",");
+    if given.split(',').any(|option| option.trim() == "remount") {
+        options.remount = Some(given);
+        return Ok(options);
+    }
     let mut long = arguments;
     let mut kernel = KernelOptions::default();
     let mut read_only = false;
@@ -296,6 +304,12 @@ mod tests {
         let options = parsed(&["/d", "/m", "-o", list]).unwrap();
         assert_eq!(options.kernel.source.as_deref(), Some("abc"));
         assert!(!options.read_only);
+    }
+
+    #[test]
+    fn a_remount_is_the_kernels_to_carry_out() {
+        let options = parsed(&["/d", "/m", "-o", "rw,remount,ro"]).unwrap();
+        assert_eq!(options.remount.as_deref(), Some("rw,remount,ro"));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::fs::control::Control;
 use crate::fs::control::source::VolumeSource;
 use crate::fs::traffic::Traffic;
 use crate::fs::transport::classic::Classic;
-use crate::fs::transport::mounting::{self, Serving, Settings};
+use crate::fs::transport::mount::{self, Serving, Settings};
 use crate::fs::volume::{Volume, VolumeConfig};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,7 +50,7 @@ pub(super) fn run(options: &Options, ready: impl FnOnce() -> bool) -> Result<(),
     let adapter = Classic::new(volume.clone(), Arc::new(control), traffic.clone());
     // From here on a signal ends the mount in order; before, there was nothing to be put in order.
     mounting.store(true, Ordering::SeqCst);
-    let served = match mounting::mount(adapter, &options.mountpoint, &settings(options)) {
+    let served = match mount::mount(adapter, &options.mountpoint, &settings(options)) {
         Ok(serving) => serve(options, serving, sender, &endings, ready),
         Err(error) => Err(format!("{}: mounting failed: {error}", options.mountpoint.display())),
     };

@@ -18,6 +18,7 @@
 //! A watermark names each log's last number: one that is <= W and isn't there is hidden by damage: refuse.
 
 use crate::engine::format::frame::FrameKind;
+use crate::engine::planted::{Bug, planted};
 use crate::engine::scan::{Condition, FoundFrame, Scan};
 use crate::engine::types::{Epoch, Number};
 use std::collections::{BTreeMap, BTreeSet};
@@ -94,6 +95,10 @@ pub(crate) fn decide(
         cut = cut.next();
     }
 
+    if planted(Bug::CutPerLog) {
+        cut = candidates.keys().next_back().copied().unwrap_or(cut).max(cut);
+    }
+
     let mut parts: BTreeMap<u64, u16> = BTreeMap::new();
     for frame in candidates.range(..=cut).map(|(_, frame)| frame) {
         if frame.header.parts > 1 {
@@ -103,6 +108,7 @@ pub(crate) fn decide(
     let voids = candidates
         .range(..=cut)
         .filter(|(_, frame)| frame.header.parts > 1 && parts[&frame.header.commit] < frame.header.parts)
+        .filter(|_| !planted(Bug::PartAlone))
         .map(|(number, _)| *number)
         .collect();
     let decision = Decision { w, cut, voids };

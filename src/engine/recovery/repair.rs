@@ -8,6 +8,7 @@ use crate::engine::common::partition_dir;
 use crate::engine::disk::{Disk, FileHandle};
 use crate::engine::error::OpenError;
 use crate::engine::format::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
+use crate::engine::planted::{Bug, planted};
 use crate::engine::scan::FoundFrame;
 use crate::engine::segment::{data_path, temporary_path};
 use crate::engine::types::{Epoch, Number, PartitionId};
@@ -48,8 +49,20 @@ pub(crate) fn repair(
     } else if torn_bytes > 0 {
         segment.file.set_length(end).map_err(failed(format!("truncating {path}")))?;
     }
+    // Written once more: after a sync that failed, the kernel may show bytes that it holds for written and never will write.
+    let beyond_w = frames.iter().find(|(frame, _)| frame.header.number > decision.w);
+    if let Some((first, _)) = beyond_w
+        && !rewritten
+    {
+        let mut bytes = vec![0; (end - first.offset) as usize];
+        let again = segment.file.read_at(first.offset, &mut bytes);
+        let again = again.and_then(|count| segment.file.write_at(first.offset, &bytes[..count]));
+        again.map_err(failed(format!("writing the tail of {path} again")))?;
+    }
     // Also where nothing was cut: what a killed process left behind may be with the kernel only.
-    segment.file.sync_data().map_err(failed(format!("syncing {path}")))?;
+    if !planted(Bug::SkipTailSync) {
+        segment.file.sync_data().map_err(failed(format!("syncing {path}")))?;
+    }
     segment.file_bytes = segment.file.length().map_err(failed(path.as_str()))?;
     if rewritten {
         let scan = scan_file(&segment.file, &segment.header, segment.file_bytes).map_err(failed(path))?;
@@ -61,6 +74,20 @@ pub(crate) fn repair(
         scan.end = end;
     }
     Ok(torn_bytes)
+}
+
+/// A seal that was read from the segment itself may be with the kernel only: from now on it is relied on. (One that a hint tells
+/// of was synced before the hint was written.)
+pub(crate) fn confirm_seal(partition: PartitionId, segment: &LoadedSegment) -> Result<(), OpenError> {
+    let Content::Scanned(scan) = &segment.content else { return Ok(()) };
+    let Some(seal) = scan.frames.last() else { return Ok(()) };
+    let path = data_path(partition, segment.id);
+    let bytes = seal.header.encode(segment.header.salt);
+    segment
+        .file
+        .write_at(seal.offset, &bytes)
+        .map_err(failed(format!("writing the seal of {path} again")))?;
+    segment.file.sync_data().map_err(failed(format!("syncing {path}")))
 }
 
 /// A new file in place of the old one, with void frames in place of the parts that don't count.

@@ -4,4 +4,4 @@ mod answer;
 pub mod classic;
 mod convert;
 mod listing;
-pub mod mounting;
+pub mod mount;

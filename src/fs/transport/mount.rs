@@ -1,6 +1,7 @@
-//! Mounting by way of the `fuser` crate: options in, a session out. Decides nothing; who mounts has decided.
+//! Mounting a volume through the classic transport's binding: which options it gets, and the session that serves it.
 
 use super::classic::Classic;
+use fuser::MountOption;
 use std::io;
 use std::path::Path;
 
@@ -55,7 +56,6 @@ impl Serving {
 /// # Errors
 /// What the kernel or the helper program says.
 pub fn mount(adapter: Classic, mountpoint: &Path, settings: &Settings) -> io::Result<Serving> {
-    use fuser::MountOption;
     let mut config = fuser::Config::default();
     let mut add = |wanted: bool, option: MountOption| {
         if wanted {

@@ -1,0 +1,51 @@
+//! Mistakes planted on purpose, so that tests can show that the simulator finds them. Outside of tests nothing of it exists:
+//! [`planted`] is `false` at compile time.
+
+/// A mistake that can be planted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bug {
+    /// Acknowledge once the own frames are with the kernel, whatever becomes of smaller numbers.
+    AckEarly,
+    /// A sync round takes its S while commits over several partitions have a part of their numbers.
+    OpenRound,
+    /// A new segment's name isn't synced.
+    SkipDirectorySync,
+    /// Compaction drops tombstones that still bury something.
+    DropTombstones,
+    /// A part of a commit counts without its sisters.
+    PartAlone,
+    /// Each log is cut for itself.
+    CutPerLog,
+    /// Numbers go on behind the lost ones, so that there is a gap for ever.
+    NumbersBehindLost,
+    /// A compaction output gets its name before it is synced.
+    SkipOutputSync,
+    /// What recovery leaves of a tail isn't synced.
+    SkipTailSync,
+    /// Compaction doesn't sync the store before it removes what newer records made dead.
+    SkipStoreSync,
+    /// A failed sync is taken for a good one.
+    ForgiveSync,
+}
+
+#[cfg(not(test))]
+#[inline(always)]
+pub(crate) const fn planted(_: Bug) -> bool {
+    false
+}
+
+#[cfg(test)]
+thread_local! {
+    static PLANTED: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };
+}
+
+#[cfg(test)]
+pub(crate) fn planted(bug: Bug) -> bool {
+    PLANTED.get() == Some(bug)
+}
+
+/// Plants a mistake on this thread, or takes it back.
+#[cfg(test)]
+pub(crate) fn plant(bug: Option<Bug>) {
+    PLANTED.set(bug);
+}

@@ -1,0 +1,1 @@
+//! Mistakes planted on purpose are found.

@@ -1,0 +1,164 @@
+//! The plain tree that the filesystem is held against, and the operations on it. Paths are names from the root.
+
+use crate::engine::disk::sim::Dice;
+use std::collections::BTreeMap;
+
+pub(super) type Path = Vec<&'static str>;
+
+const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
+
+/// A file's content by its number; directories have none.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub(super) struct Tree {
+    /// Names that lead to a directory (None) or to a file.
+    pub(super) names: BTreeMap<Path, Option<u64>>,
+    pub(super) contents: BTreeMap<u64, Vec<u8>>,
+    next_file: u64,
+}
+
+/// One operation.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Operation {
+    Create(Path),
+    MakeDirectory(Path),
+    Write(Path, u64, Vec<u8>),
+    Truncate(Path, u64),
+    Unlink(Path),
+    RemoveDirectory(Path),
+    Rename(Path, Path, bool),
+    Link(Path, Path),
+}
+
+impl Tree {
+    fn paths(&self, directories: bool) -> Vec<Path> {
+        let wanted = self.names.iter().filter(|(_, file)| file.is_none() == directories);
+        wanted.map(|(path, _)| path.clone()).collect()
+    }
+
+    fn any_directory(&self, dice: &mut Dice) -> Path {
+        let mut directories = self.paths(true);
+        directories.push(Vec::new());
+        directories.swap_remove(dice.index(directories.len()))
+    }
+
+    fn free_path(&self, dice: &mut Dice) -> Option<Path> {
+        let mut path = self.any_directory(dice);
+        path.push(NAMES[dice.index(NAMES.len())]);
+        (path.len() <= 3 && !self.names.contains_key(&path)).then_some(path)
+    }
+
+    fn any(&self, directories: bool, dice: &mut Dice) -> Option<Path> {
+        let mut paths = self.paths(directories);
+        (!paths.is_empty()).then(|| paths.swap_remove(dice.index(paths.len())))
+    }
+
+    fn is_empty(&self, directory: &Path) -> bool {
+        !self.names.keys().any(|path| path.len() > directory.len() && path.starts_with(directory))
+    }
+
+    /// An operation that will succeed.
+    pub(super) fn choose(&self, dice: &mut Dice) -> Option<Operation> {
+        Some(match dice.below(12) {
+            0..=1 => Operation::Create(self.free_path(dice)?),
+            2 => Operation::MakeDirectory(self.free_path(dice)?),
+            3..=5 => {
+                let offset = [0, 10, 3000, 4096, 9000][dice.index(5)];
+                let length = [1, 100, 2000, 5000][dice.index(4)];
+                let byte = dice.below(256) as u8;
+                Operation::Write(self.any(false, dice)?, offset, vec![byte; length])
+            }
+            6 => Operation::Truncate(self.any(false, dice)?, [0, 5, 4097, 9000][dice.index(4)]),
+            7 => Operation::Unlink(self.any(false, dice)?),
+            8 => Operation::RemoveDirectory(self.any(true, dice).filter(|path| self.is_empty(path))?),
+            9..=10 => self.choose_rename(dice)?,
+            _ => Operation::Link(self.any(false, dice)?, self.free_path(dice)?),
+        })
+    }
+
+    fn choose_rename(&self, dice: &mut Dice) -> Option<Operation> {
+        let directories = dice.percent(30);
+        let from = self.any(directories, dice)?;
+        let to = if dice.percent(50) { self.free_path(dice)? } else { self.any(directories, dice)? };
+        let depth = self
+            .names
+            .keys()
+            .filter(|path| path.starts_with(&from))
+            .map(|path| path.len() - from.len())
+            .max();
+        let inside = to.starts_with(&from) || from.starts_with(&to);
+        let exchange = self.names.contains_key(&to) && dice.percent(30);
+        let blocked = directories && !exchange && self.names.contains_key(&to) && !self.is_empty(&to);
+        let too_deep = to.len() + depth.unwrap_or(0) > 3 || exchange && directories;
+        (!inside && !blocked && !too_deep).then_some(Operation::Rename(from, to, exchange))
+    }
+
+    /// The tree after an operation.
+    pub(super) fn after(&self, operation: &Operation) -> Tree {
+        let mut tree = self.clone();
+        match operation {
+            Operation::Create(path) => {
+                tree.next_file += 1;
+                tree.names.insert(path.clone(), Some(tree.next_file));
+                tree.contents.insert(tree.next_file, Vec::new());
+            }
+            Operation::MakeDirectory(path) => drop(tree.names.insert(path.clone(), None)),
+            Operation::Write(path, offset, data) => {
+                let content = tree.content(path);
+                let (start, end) = (*offset as usize, *offset as usize + data.len());
+                content.resize(content.len().max(end), 0);
+                content[start..end].copy_from_slice(data);
+            }
+            Operation::Truncate(path, size) => tree.content(path).resize(*size as usize, 0),
+            Operation::Unlink(path) | Operation::RemoveDirectory(path) => drop(tree.names.remove(path)),
+            Operation::Link(from, to) => drop(tree.names.insert(to.clone(), tree.names[from])),
+            Operation::Rename(from, to, true) => {
+                let (a, b) = (tree.names[from], tree.names[to]);
+                tree.names.insert(from.clone(), b);
+                tree.names.insert(to.clone(), a);
+            }
+            // Two names of one file stay as they are.
+            Operation::Rename(from, to, false)
+                if tree.names[from].is_some() && tree.names.get(to) == tree.names.get(from) => {}
+            Operation::Rename(from, to, false) => {
+                tree.names.remove(to);
+                let moved: Vec<Path> =
+                    tree.names.keys().filter(|path| path.starts_with(from)).cloned().collect();
+                for path in moved {
+                    let what = tree.names.remove(&path).expect("just listed");
+                    let mut new = to.clone();
+                    new.extend_from_slice(&path[from.len()..]);
+                    tree.names.insert(new, what);
+                }
+            }
+        }
+        tree
+    }
+
+    fn content(&mut self, path: &Path) -> &mut Vec<u8> {
+        let file = self.names[path].expect("a file");
+        self.contents.get_mut(&file).expect("it has content")
+    }
+
+    /// What can be seen of the tree: a line a name.
+    pub(super) fn show(&self) -> Vec<String> {
+        let links = |file: u64| self.names.values().filter(|other| **other == Some(file)).count();
+        let line = |(path, what): (&Path, &Option<u64>)| match what {
+            None => {
+                let within = |other: &&Path| other.len() == path.len() + 1 && other.starts_with(path);
+                let inside =
+                    self.names.iter().filter(|(other, what)| what.is_none() && within(other)).count();
+                show_line(path, true, 2 + inside as u32, &[])
+            }
+            Some(file) => show_line(path, false, links(*file) as u32, &self.contents[file]),
+        };
+        self.names.iter().map(line).collect()
+    }
+}
+
+/// One name as it can be seen.
+pub(super) fn show_line<S: AsRef<str>>(path: &[S], directory: bool, links: u32, content: &[u8]) -> String {
+    let path: Vec<&str> = path.iter().map(AsRef::as_ref).collect();
+    let kind = if directory { "directory" } else { "file" };
+    let sum = xxhash_rust::xxh3::xxh3_64(content);
+    format!("{} {kind} {links} links {} bytes {sum:x}", path.join("/"), content.len())
+}
