@@ -1,6 +1,5 @@
 //! Which stores are mounted where, by the kernel's table, and who serves them. Asks no mount anything that it might not answer.
 
-use super::mount::system::Process;
 use std::path::{Path, PathBuf};
 
 /// The type that the table shows for our mounts.
@@ -16,7 +15,7 @@ pub(super) struct Mounted {
 }
 
 impl Mounted {
-    /// The daemon's process number: the store's LOCK has it.
+    /// The daemon's process number: who holds the store's lock.
     pub(super) fn daemon(&self) -> Option<u32> {
         holder_of(&self.source)
     }
@@ -43,11 +42,35 @@ pub(super) fn of(data: &Path) -> Option<Mounted> {
     all().into_iter().rev().find(|mounted| mounted.source == data)
 }
 
-/// The process that has a store open, by its LOCK.
+/// The process that has a store open: who holds the lock on its LOCK. What is written there may be left over from an earlier life, and its
+/// number be a stranger's by now; and who opens for reading only writes nothing there.
 pub(super) fn holder_of(data: &Path) -> Option<u32> {
-    let pid: u32 = std::fs::read_to_string(data.join("LOCK")).ok()?.trim().parse().ok()?;
-    // A number that is left over from an earlier life may be nobody's.
-    Process::open(pid).is_ok().then_some(pid)
+    use std::os::unix::fs::MetadataExt;
+    let path = data.join("LOCK");
+    let found = std::fs::metadata(&path).ok()?;
+    let device = (nix::sys::stat::major(found.dev()), nix::sys::stat::minor(found.dev()));
+    let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+    locker(&locks, device, found.ino()).or_else(|| {
+        // Some filesystems show other device numbers there.
+        let pid: u32 = std::fs::read_to_string(&path).ok()?.trim().parse().ok()?;
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+        // A zombie has let go of everything; its command line is empty.
+        let alive = std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty());
+        (alive && name.contains("bitk")).then_some(pid)
+    })
+}
+
+/// Who has a whole-file lock on a file, by the kernel's table of locks.
+fn locker(locks: &str, (major, minor): (u64, u64), inode: u64) -> Option<u32> {
+    let place = format!("{major:02x}:{minor:02x}:{inode}");
+    locks.lines().find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        // Lines of those who wait have an arrow, and so another word there.
+        match words[..] {
+            [_, "FLOCK", _, _, pid, at, ..] if at == place => pid.parse().ok(),
+            _ => None,
+        }
+    })
 }
 
 /// A path as the table has it: absolute, without symbolic links. The directory itself is looked at by name only, since what is mounted
@@ -104,6 +127,26 @@ mod tests {
     fn the_tables_octal_numbers_are_read() {
         assert_eq!(unescape(r"/mnt/a\040b\134c"), Path::new(r"/mnt/a b\c"));
         assert_eq!(unescape(r"/plain\"), Path::new(r"/plain\"));
+    }
+
+    #[test]
+    fn the_holder_of_a_lock_is_found() {
+        let locks = "1: POSIX  ADVISORY  WRITE 11 fe:01:77 0 EOF\n2: FLOCK  ADVISORY  WRITE 12 fe:01:77 0 EOF\n\
+                     2: -> FLOCK  ADVISORY  WRITE 13 fe:01:77 0 EOF\n3: FLOCK  ADVISORY  READ  14 fe:01:78 0 EOF\n";
+        assert_eq!(locker(locks, (0xfe, 1), 77), Some(12));
+        assert_eq!(locker(locks, (0xfe, 1), 78), Some(14));
+        assert_eq!(locker(locks, (0xfe, 2), 77), None);
+    }
+
+    #[test]
+    fn a_lock_that_nobody_holds_has_no_holder() {
+        let place = tempfile::tempdir().unwrap();
+        // A process that is there, but is no daemon of ours.
+        std::fs::write(place.path().join("LOCK"), "1\n").unwrap();
+        assert_eq!(holder_of(place.path()), None);
+        let file = std::fs::File::open(place.path().join("LOCK")).unwrap();
+        let _locked = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockSharedNonblock).unwrap();
+        assert_eq!(holder_of(place.path()), Some(std::process::id()));
     }
 
     #[test]

@@ -11,8 +11,6 @@ use std::time::Duration;
 
 /// How long the daemon is waited for: it may have much to sync.
 const WAIT_MAX: Duration = Duration::from_secs(300);
-/// How long the one who reaps the daemon is waited for.
-const REAP_MAX: Duration = Duration::from_secs(1);
 /// How long a control file is waited for, to learn the daemon's number.
 const ASK_MAX: Duration = Duration::from_secs(2);
 
@@ -118,7 +116,7 @@ fn wait_for(pid: u32, process: &Process, name: &str) -> Result<(), Failure> {
         }
     }
     // Where the kernel doesn't tell, its having gone must do.
-    match process.wait_status(REAP_MAX) {
+    match process.wait_status() {
         None | Some(0) => Ok(()),
         Some(status) if libc::WIFSIGNALED(status) => Err(failure(format!(
             "{name}: unmounted, but the daemon was killed by signal {}; mount the store again to recover it",
@@ -130,7 +128,7 @@ fn wait_for(pid: u32, process: &Process, name: &str) -> Result<(), Failure> {
     }
 }
 
-/// The daemon's process, by the store's LOCK; if the table names something else than the store, the mount itself is asked.
+/// The daemon's process, by the store's lock; if the table names something else than the store, the mount itself is asked.
 fn daemon_of(mounted: &Mounted) -> Option<u32> {
     mounted.daemon().or_else(|| {
         let (sender, receiver) = std::sync::mpsc::channel();

@@ -13,6 +13,7 @@ use crate::fs::traffic::Traffic;
 use crate::fs::transport::classic::Classic;
 use crate::fs::transport::mount::{self, Serving, Settings};
 use crate::fs::volume::{Volume, VolumeConfig};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -180,11 +181,27 @@ fn prepare_mountpoint(options: &Options) -> Result<(), String> {
             .map_err(|error| format!("{name}: the dead mount there can't be taken away: {error}"))?;
         tracing::warn!("{name}: took away a mount whose daemon had died");
     }
+    if hides(mountpoint, &options.data) {
+        return Err(format!(
+            "{name}: the store's directory {} lies there, and the mount would hide it from its own daemon; mount elsewhere",
+            options.data.display()
+        ));
+    }
     match std::fs::metadata(mountpoint) {
         Ok(found) if found.is_dir() => Ok(()),
         Ok(_) => Err(format!("{name}: not a directory; mount on a directory")),
         Err(error) => Err(format!("{name}: {error}; make the directory first")),
     }
+}
+
+/// Whether a mount there would cover the store's directory, which may yet have to be made.
+fn hides(mountpoint: &Path, data: &Path) -> bool {
+    let existing = data.ancestors().find_map(|ancestor| {
+        let rest = data.strip_prefix(ancestor).ok()?;
+        Some(ancestor.canonicalize().ok()?.join(rest))
+    });
+    let mountpoint = mountpoint.canonicalize();
+    existing.is_some_and(|data| mountpoint.is_ok_and(|mountpoint| data.starts_with(mountpoint)))
 }
 
 /// Waits for signals. Until there is a mount to end, one simply ends the process: opening a store may be broken off anywhere.
@@ -213,4 +230,24 @@ fn tune_read_ahead(options: &Options) {
     let path = format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb");
     // Only root may; without it reading ahead is a little shorter.
     let _ = std::fs::write(path, READ_AHEAD_KIB.to_string());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_must_not_hide_its_store() {
+        let place = tempfile::tempdir().unwrap();
+        let path = |name: &str| place.path().join(name);
+        std::fs::create_dir_all(path("a/mnt")).unwrap();
+        std::os::unix::fs::symlink("a", path("link")).unwrap();
+        for data in ["a", "a/data", "a/not/yet", "link/data"] {
+            assert!(hides(&path("a"), &path(data)), "{data}");
+        }
+        for data in ["data", "ab", "not/yet"] {
+            assert!(!hides(&path("a"), &path(data)), "{data}");
+        }
+        assert!(!hides(&path("a/mnt"), &path("a")));
+    }
 }

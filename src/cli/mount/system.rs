@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Which of the two we are after a fork.
 pub(super) enum Side {
@@ -68,25 +68,23 @@ pub(super) fn device_of(mountpoint: &Path) -> io::Result<(u64, u64)> {
     Ok((nix::sys::stat::major(device), nix::sys::stat::minor(device)))
 }
 
-/// How often it is looked whether a process that has ended has been reaped.
-const REAP_POLL: Duration = Duration::from_millis(2);
-
 /// Another process, kept apart from a later one with the same number.
 pub(in crate::cli) struct Process {
+    pid: u32,
     descriptor: OwnedFd,
 }
 
 impl Process {
     /// The process with this number.
     pub(in crate::cli) fn open(pid: u32) -> io::Result<Self> {
-        let pid = libc::pid_t::try_from(pid).map_err(|_| io::Error::from_raw_os_error(libc::ESRCH))?;
+        let number = libc::pid_t::try_from(pid).map_err(|_| io::Error::from_raw_os_error(libc::ESRCH))?;
         // SAFETY: the call takes two numbers and no memory of ours.
-        let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+        let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, number, 0) };
         if descriptor < 0 {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
-        Ok(Process { descriptor: unsafe { OwnedFd::from_raw_fd(descriptor as i32) } })
+        Ok(Process { pid, descriptor: unsafe { OwnedFd::from_raw_fd(descriptor as i32) } })
     }
 
     /// Waits until the process has ended, so long at most; whether it has.
@@ -98,28 +96,28 @@ impl Process {
         Ok(poll(&mut polled, timeout)? > 0)
     }
 
-    /// What a process that has ended has left behind, in the form of `wait`; None if it can't be known: it isn't our child, so its
-    /// parent must have reaped it (which is waited for a while), and the kernel must be Linux 6.15 or newer.
-    pub(in crate::cli) fn wait_status(&self, wait_max: Duration) -> Option<i32> {
-        let started = Instant::now();
-        loop {
-            // SAFETY: all fields are numbers, for which zeros are valid.
-            let mut info: libc::pidfd_info = unsafe { std::mem::zeroed() };
-            info.mask = u64::from(libc::PIDFD_INFO_EXIT);
-            // SAFETY: the request carries the size of the structure, which outlives the call and which the kernel fills no further.
-            let result =
-                unsafe { libc::ioctl(self.descriptor.as_raw_fd(), libc::PIDFD_GET_INFO, &raw mut info) };
-            if result < 0 && io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH) {
-                return None;
-            }
-            if result == 0 && info.mask & u64::from(libc::PIDFD_INFO_EXIT) != 0 {
-                return Some(info.exit_code);
-            }
-            if started.elapsed() >= wait_max {
-                return None;
-            }
-            std::thread::sleep(REAP_POLL);
-        }
+    /// How a process that has ended has ended, in the form of `wait`; None if it can't be known. It isn't our child: as long as its parent
+    /// hasn't reaped it, its state file tells; afterwards the kernel does, from Linux 6.15 on.
+    pub(in crate::cli) fn wait_status(&self) -> Option<i32> {
+        self.status_of_zombie().or_else(|| self.status_of_reaped())
+    }
+
+    fn status_of_zombie(&self) -> Option<i32> {
+        // Were it reaped, and its number another zombie's by now, that one's end would be told; numbers don't come round that fast.
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
+        let (_, fields) = stat.rsplit_once(')')?;
+        let fields: Vec<&str> = fields.split_whitespace().collect();
+        if *fields.first()? != "Z" { None } else { fields.last()?.parse().ok() }
+    }
+
+    fn status_of_reaped(&self) -> Option<i32> {
+        // SAFETY: all fields are numbers, for which zeros are valid.
+        let mut info: libc::pidfd_info = unsafe { std::mem::zeroed() };
+        info.mask = u64::from(libc::PIDFD_INFO_EXIT);
+        // SAFETY: the request carries the size of the structure, which outlives the call and which the kernel fills no further.
+        let result = unsafe { libc::ioctl(self.descriptor.as_raw_fd(), libc::PIDFD_GET_INFO, &raw mut info) };
+        let told = result == 0 && info.mask & u64::from(libc::PIDFD_INFO_EXIT) != 0;
+        told.then_some(info.exit_code)
     }
 }
 
@@ -133,8 +131,9 @@ mod tests {
         let process = Process::open(child.id()).unwrap();
         assert!(!process.wait(Duration::ZERO).unwrap());
         assert!(process.wait(Duration::from_secs(60)).unwrap());
+        assert_eq!(process.wait_status(), Some(0x700));
         child.wait().unwrap();
-        // Older kernels don't tell.
-        assert!(matches!(process.wait_status(Duration::ZERO), Some(0x700) | None));
+        // Older kernels don't tell any more.
+        assert!(matches!(process.wait_status(), Some(0x700) | None));
     }
 }
