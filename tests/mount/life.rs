@@ -112,8 +112,8 @@ fn a_mount_whose_daemon_has_died_is_replaced() {
     let daemon = place.daemon();
     signal(daemon, Signal::SIGKILL);
     eventually("the daemon dies", || !is_alive(daemon));
-    let dead = nix::sys::statvfs::statvfs(&place.mountpoint());
-    assert_eq!(dead.err(), Some(nix::errno::Errno::ENOTCONN));
+    let dead = || nix::sys::statvfs::statvfs(&place.mountpoint()).err();
+    eventually("the mount is dead", || dead() == Some(nix::errno::Errno::ENOTCONN));
     place.mount(&[]);
     assert_eq!(fs::read_to_string(place.at("file")).unwrap(), "acknowledged");
     // And one that isn't replaced can be taken away.
