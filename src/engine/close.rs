@@ -44,23 +44,11 @@ fn sync_everything<'a>(
     shells: impl Iterator<Item = &'a Arc<Shell>> + Clone,
 ) -> Result<(), WriteError> {
     if common.turns[0].policy() == Policy::Manual {
-        // One thread plays all roles: nobody else is inside, so the steps can be taken by hand.
-        common.order.check()?;
-        for shell in shells.clone() {
-            shell.with_quiet(|core| core.leave());
+        sync_by_hand(common, shells.clone())?;
+        if let Some(first) = shells.clone().next() {
+            first.write_watermark();
         }
-        common.order.check()?;
-        for shell in shells {
-            for file in shell.with_quiet(|core| core.begin_sync()) {
-                if let Err(error) = file.sync_data() {
-                    common.order.latch(&format!("syncing failed: {error}"));
-                    return common.order.check();
-                }
-            }
-            shell.with_quiet(|core| core.end_sync());
-        }
-        common.order.advance_stable(common.order.newest());
-        return Ok(());
+        return sync_by_hand(common, shells);
     }
     block_on_sync(common)?;
     if let Some(first) = shells.clone().next() {
@@ -75,6 +63,29 @@ fn sync_everything<'a>(
         let _ = receiver.recv();
     }
     block_on_sync(common)
+}
+
+/// A sync where one thread plays all roles: nobody else is inside, so the steps can be taken one after the other.
+fn sync_by_hand<'a>(
+    common: &Arc<Common>,
+    shells: impl Iterator<Item = &'a Arc<Shell>> + Clone,
+) -> Result<(), WriteError> {
+    common.order.check()?;
+    for shell in shells.clone() {
+        shell.with_quiet(|core| core.leave());
+    }
+    common.order.check()?;
+    for shell in shells {
+        for file in shell.with_quiet(|core| core.begin_sync()) {
+            if let Err(error) = file.sync_data() {
+                common.order.latch(&format!("syncing failed: {error}"));
+                return common.order.check();
+            }
+        }
+        shell.with_quiet(|core| core.end_sync());
+    }
+    common.order.advance_stable(common.order.newest());
+    Ok(())
 }
 
 /// Something done to a core in its turn, waiting for it on this thread; at once where one thread plays all roles.

@@ -7,11 +7,11 @@ use super::disk::{Disk, FileHandle, Lock};
 use super::error::OpenError;
 use super::format::Damage;
 use super::format::manifest::Manifest;
+use super::format::segment::Origin;
 use super::keydir::{Key, Keydir, Location};
 use super::limits::{PARTITIONS_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use super::log::Log;
 use super::order::Order;
-use super::planted::{Bug, planted};
 use super::recovery::decide::{Decision, Tail, decide};
 use super::recovery::index::{self, Index, IndexEntry};
 use super::recovery::load::{Content, LoadedPartition, LoadedSegment, load, read_file};
@@ -132,6 +132,10 @@ pub(crate) fn open(
     let started_ns = world.clock.monotonic_ns();
     let disk = &*world.disk;
     let mut random = Random(world.seed);
+    // A directory of somebody else's is left as it is: without a lock file of ours, for one.
+    if read_manifest(disk)?.is_none() {
+        check_is_empty(disk)?;
+    }
     lock(disk, config.lock_wait)?;
     let mut manifest = match read_manifest(disk)? {
         Some(manifest) => manifest,
@@ -172,11 +176,7 @@ pub(crate) fn open(
     let turns: Vec<_> = indexed.iter().map(|_| Turn::new(world.policy)).collect();
     let partition_counters = indexed.iter().map(|_| Arc::new(PartitionCounters::default())).collect();
     counters.recovery_ns.set(world.clock.monotonic_ns().saturating_sub(started_ns));
-    let mut next = decision.cut.next();
-    if planted(Bug::NumbersBehindLost) && counters.torn_tail_bytes.get() > 0 {
-        next = next.next();
-    }
-    let order = Order::new(epoch, next, &last);
+    let order = Order::new(epoch, decision.cut.next(), &last);
     if config.read_only {
         order.latch("it was opened read-only");
     }
@@ -242,17 +242,7 @@ fn create(disk: &dyn Disk, config: &Config, random: &mut Random) -> Result<Manif
     if !config.create || config.read_only {
         return Err(OpenError::Foreign("there is no MANIFEST".to_string()));
     }
-    let names = disk.list("").map_err(failed("reading the directory"))?;
-    for name in names {
-        let ours = ["LOCK", MANIFEST_TEMPORARY, "lost+found"].contains(&name.as_str());
-        // A crash while a store was being made leaves empty partition directories behind.
-        let begun = name.starts_with("partition_") && disk.list(&name).is_ok_and(|names| names.is_empty());
-        if !ours && !begun {
-            return Err(OpenError::Foreign(format!(
-                "there is no MANIFEST, and the directory isn't empty ({name})"
-            )));
-        }
-    }
+    check_is_empty(disk)?;
     let partitions = config.partitions.unwrap_or_else(default_partitions);
     for index in 0..partitions {
         let directory = partition_dir(PartitionId(index));
@@ -272,6 +262,22 @@ fn create(disk: &dyn Disk, config: &Config, random: &mut Random) -> Result<Manif
     manifest.check().map_err(|damage| OpenError::Config(format!("an option can't be kept: {damage}")))?;
     write_manifest(disk, &manifest)?;
     Ok(manifest)
+}
+
+/// An error if there is anything that we would not have put there ourselves.
+fn check_is_empty(disk: &dyn Disk) -> Result<(), OpenError> {
+    let names = disk.list("").map_err(failed("reading the directory"))?;
+    for name in names {
+        let ours = ["LOCK", MANIFEST_TEMPORARY, "lost+found"].contains(&name.as_str());
+        // A crash while a store was being made leaves empty partition directories behind.
+        let begun = name.starts_with("partition_") && disk.list(&name).is_ok_and(|names| names.is_empty());
+        if !ours && !begun {
+            return Err(OpenError::Foreign(format!(
+                "there is no MANIFEST, and the directory isn't empty ({name})"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn default_partitions() -> u16 {
@@ -354,6 +360,15 @@ fn decide_all(loaded: &[LoadedPartition], manifest: &Manifest) -> Result<Decisio
                 .unwrap_or(Number::ZERO),
         })
         .collect();
+    // Lives are forgotten once they have nothing in an unsealed segment: such a frame's segment was sealed.
+    let oldest = manifest.epochs.first().map_or(Epoch(0), |life| life.0);
+    let frames = tails.iter().flat_map(|tail| &tail.scans).flat_map(|scan| &scan.frames);
+    if let Some(frame) = frames.map(|frame| frame.header).find(|header| header.epoch < oldest) {
+        return Err(OpenError::Damaged(format!(
+            "the seal of the segment that holds number {} of life {} can't be read",
+            frame.number, frame.epoch.0
+        )));
+    }
     decide(&tails, w, |epoch, number| manifest.owns(epoch, number)).map_err(OpenError::Damaged)
 }
 
@@ -370,6 +385,11 @@ fn check_sealed(partition: &LoadedPartition) -> Result<(), OpenError> {
     for segment in &partition.segments {
         let Content::Scanned(scan) = &segment.content else { continue };
         if !scan.is_sealed() {
+            // An output got its name only after its seal.
+            if segment.header.origin == Origin::Compaction {
+                let path = data_path(partition.partition, segment.id);
+                return Err(OpenError::Damaged(format!("{path}: its seal can't be read")));
+            }
             continue;
         }
         let hidden = scan.frames.iter().find(|frame| frame.condition == Condition::KeysHidden);

@@ -16,8 +16,6 @@ pub(crate) enum Bug {
     PartAlone,
     /// Each log is cut for itself.
     CutPerLog,
-    /// Numbers go on behind the lost ones, so that there is a gap for ever.
-    NumbersBehindLost,
     /// A compaction output gets its name before it is synced.
     SkipOutputSync,
     /// What recovery leaves of a tail isn't synced.
@@ -30,7 +28,7 @@ pub(crate) enum Bug {
 
 #[cfg(not(test))]
 #[inline(always)]
-pub(crate) const fn planted(_: Bug) -> bool {
+pub(crate) const fn planted(_bug: Bug) -> bool {
     false
 }
 

@@ -14,14 +14,16 @@
 //! | 32 | 8 | bytes stored in chunks |
 //! | 40 | 4 | number of extended attributes |
 //! | 44 | 12 each | accessed, modified, changed, born |
-//! | 92 | | content |
+//! | 92 | 8 | of a directory: changes of its names with a number up to this don't count for its times |
+//! | 100 | | content |
 
 use super::keys::{get_time, kind_code, kind_from_code, put_time};
 use super::types::{Attributes, Inode, Kind, Time};
+use crate::engine::Number;
 
 const VERSION: u8 = 1;
 /// Bytes before the content.
-pub const RECORD_BYTES_MIN: usize = 92;
+pub const RECORD_BYTES_MIN: usize = 100;
 /// The largest file whose content is kept in its inode's record, in bytes.
 pub const INLINE_BYTES_MAX: u64 = 4096;
 
@@ -56,6 +58,8 @@ pub struct InodeRecord {
     pub changed: Time,
     /// Birth.
     pub born: Time,
+    /// Of a directory: changes of its names with a number up to this don't count for its times, which were set afterwards.
+    pub overruled: Number,
 }
 
 impl InodeRecord {
@@ -75,6 +79,7 @@ impl InodeRecord {
         for time in [self.accessed, self.modified, self.changed, self.born] {
             put_time(&mut out, time);
         }
+        out.extend_from_slice(&self.overruled.0.to_le_bytes());
         out.extend_from_slice(content);
         out
     }
@@ -102,6 +107,7 @@ impl InodeRecord {
             modified: get_time(bytes, 56)?,
             changed: get_time(bytes, 68)?,
             born: get_time(bytes, 80)?,
+            overruled: Number(u64_at(92)?),
         };
         let content = bytes.get(RECORD_BYTES_MIN..)?;
         Some((record, content))
@@ -164,12 +170,14 @@ mod tests {
             modified: time(9),
             changed: time(10),
             born: time(11),
+            overruled: Number(12),
         };
         let bytes = record.encode(b"hello");
         assert_eq!(bytes.len(), RECORD_BYTES_MIN + 5);
         assert_eq!(&bytes[..24], [1, 1, 0xa4, 1, 1, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0]);
         assert_eq!(&bytes[24..44], [5, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0]);
         assert_eq!(&bytes[44..56], [8, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0]);
+        assert_eq!(&bytes[92..100], [12, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(InodeRecord::decode(&bytes), Some((record, &b"hello"[..])));
         for length in 0..RECORD_BYTES_MIN {
             assert_eq!(InodeRecord::decode(&bytes[..length]), None);

@@ -79,17 +79,18 @@ impl Volume {
         let part = self.part_of_inode(directory).clone();
         let (volume, inside) = (self.clone(), part.clone());
         part.submit(async move {
+            inside.with(|_, state| state.touching += 1);
             // It can be gone by now, with its last name: then nobody will ask for its times.
-            if volume.load(&inside, directory).await.is_ok() {
-                inside.with(|_, state| {
-                    if let Some(live) = state.live.get_mut(&directory) {
-                        live.record.modified = time;
-                        live.record.changed = time;
-                        state.dirty.insert(directory);
-                    }
-                });
-                volume.arm_flush();
-            }
+            let loaded = volume.load(&inside, directory).await;
+            inside.with(|_, state| {
+                state.touching -= 1;
+                if let (Ok(_), Some(live)) = (loaded, state.live.get_mut(&directory)) {
+                    live.record.modified = time;
+                    live.record.changed = live.record.changed.max(time);
+                    state.dirty.insert(directory);
+                }
+            });
+            volume.arm_flush();
         })
         .detach();
     }
@@ -137,8 +138,7 @@ impl Volume {
             let (volume, inside) = (self.clone(), part.clone());
             // Posted now: behind all messages for numbers up to `absorbed`.
             let flushed = part.call(async move { volume.flush_partition(&inside, absorbed).await }).await;
-            flushed.unwrap_or(Err(Errno::EIO))?;
-            if let Some(absorbed) = absorbed {
+            if let Some(absorbed) = flushed.unwrap_or(Err(Errno::EIO))? {
                 self.inner.flush.absorbed[index].store(absorbed.0, Ordering::Release);
             }
         }
@@ -147,7 +147,10 @@ impl Volume {
         Ok(())
     }
 
-    async fn flush_partition(&self, part: &Part, absorbed: Option<Number>) -> Answer<()> {
+    /// Returns the number up to which everything is absorbed now, if that is known.
+    async fn flush_partition(&self, part: &Part, absorbed: Option<Number>) -> Answer<Option<Number>> {
+        // A message may have come before us and still wait for its directory to be read.
+        let absorbed = absorbed.filter(|_| part.with(|_, state| state.touching == 0));
         let owed: Vec<Inode> = part.with(|_, state| state.recovered_times.keys().copied().collect());
         for directory in owed {
             // Loading takes the times over. A directory that is gone owes nothing.
@@ -159,7 +162,7 @@ impl Volume {
             let dirty: Vec<Inode> =
                 part.with(|_, state| state.dirty.iter().copied().take(FLUSH_SLICE).collect());
             if dirty.is_empty() {
-                return Ok(());
+                return Ok(absorbed);
             }
             // Somebody may be between the commit of a record and the change of what is in memory: what is in memory then isn't the
             // newest. Names come before inodes and we hold none, and these are taken in their order.
@@ -175,8 +178,9 @@ impl Volume {
                 for directory in &dirty {
                     if state.dirty.remove(directory)
                         && core.contains(&keys::inode(*directory))
-                        && let Some(live) = state.live.get(directory)
+                        && let Some(live) = state.live.get_mut(directory)
                     {
+                        live.record.overruled = Number::ZERO;
                         batch.put(keys::inode(*directory), live.record.encode(&[]));
                     }
                 }

@@ -7,9 +7,9 @@ use super::state::LockKey;
 use super::state::{Live, Part, VolumeState};
 use super::types::*;
 use super::volume::Volume;
-use crate::engine::Batch;
 use crate::engine::format::record;
 use crate::engine::locks::{lock, visible};
+use crate::engine::{Batch, Number};
 use std::sync::atomic::Ordering;
 
 /// How many records one commit removes, when a large file goes.
@@ -43,6 +43,7 @@ impl Volume {
                 modified: now,
                 changed: now,
                 born: now,
+                overruled: Number::ZERO,
             };
             let mut batch = Batch::new();
             batch.put(keys::inode(Inode::ROOT), record.encode(&[]));
@@ -78,8 +79,11 @@ impl Volume {
                 let orphan = core.contains(&keys::orphan(inode));
                 let mut record = record;
                 if let Some(time) = state.recovered_times.remove(&inode) {
-                    record.modified = time;
-                    record.changed = time;
+                    // Unless they were set by hand and not written since, times only grow, and the record may know of more.
+                    let by_hand = record.overruled > Number::ZERO;
+                    record.modified = if by_hand { time } else { record.modified.max(time) };
+                    // The inode may have changed later than its names: moved, for one.
+                    record.changed = record.changed.max(time);
                     state.dirty.insert(inode);
                 }
                 let live = Live { record, lookups: 0, orphan, listed: false };
@@ -231,7 +235,13 @@ impl Volume {
                 self.resize(&part, inode, record, size).await?;
             }
             None => {
-                let change = move |record: &mut InodeRecord| apply(record, caller, &set, now);
+                let settled = self.inner.store.settled_number();
+                let change = move |record: &mut InodeRecord| {
+                    apply(record, caller, &set, now);
+                    if set.modified.is_some() && record.kind == Kind::Directory {
+                        record.overruled = settled;
+                    }
+                };
                 self.update(&part, inode, Batch::new(), change).await?;
             }
         }

@@ -32,7 +32,10 @@ impl Volume {
                 // Its last name went while we were on the way: the name leads elsewhere now, or nowhere.
                 Err(Errno::ESTALE) if self.has_changed(&here, parent, name, entry).await => {}
                 // A name without an inode is damage; it must not look like an empty place.
-                Err(Errno::ESTALE) => return Err(Errno::EIO),
+                Err(Errno::ESTALE | Errno::EIO) => {
+                    self.explain(entry.inode).await;
+                    return Err(Errno::EIO);
+                }
                 other => return other,
             }
         }

@@ -14,7 +14,7 @@ use super::types::*;
 use super::unlink::Locked;
 use super::volume::{Parts, Volume, at, check_name};
 use crate::engine::locks::free;
-use crate::engine::{Batch, Ticket};
+use crate::engine::{Batch, Number, Ticket};
 use std::sync::atomic::Ordering;
 
 /// The longest symlink target, in bytes.
@@ -131,6 +131,7 @@ impl Volume {
             modified: now,
             changed: now,
             born: now,
+            overruled: Number::ZERO,
         };
         let entry = EntryRecord { inode, kind: new.kind, position: new_position(here, number), time: now };
         Birth { parent, name: name.to_vec(), inode, record, content: new.target, entry }
@@ -209,6 +210,7 @@ impl Volume {
             .ok_or(Errno::EMLINK)?;
         record.modified = now;
         record.changed = now;
+        record.overruled = Number::ZERO;
         parts.of(&there).put(keys::inode(directory), record.encode(&[]));
         Ok(())
     }
@@ -228,6 +230,7 @@ impl Volume {
                 if let Some(live) = state.live.get_mut(&directory) {
                     live.record.links = live.record.links.saturating_add_signed(change);
                     live.record.modified = now;
+                    live.record.overruled = Number::ZERO;
                     live.record.changed = now;
                 }
             });
@@ -247,7 +250,7 @@ impl Volume {
             return Err(Errno::EEXIST);
         }
         let locked = self.lock_inodes(&here, locked, vec![inode]).await?;
-        let target = self.target(&here, inode).await?;
+        let target = self.target(&here, inode, false).await?;
         match target.record.kind {
             Kind::Directory => return Err(Errno::EPERM),
             _ if target.orphan => return Err(Errno::ENOENT),

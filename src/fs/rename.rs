@@ -91,7 +91,7 @@ impl Volume {
         inodes.extend(links.keys());
         let locked = self.lock_inodes(here, locked, inodes).await?;
         let victim = match replaced {
-            Some(replaced) => Some((replaced.inode, self.target(here, replaced.inode).await?)),
+            Some(replaced) => Some((replaced.inode, self.target(here, replaced.inode, true).await?)),
             None => None,
         };
         let barred = match &victim {
@@ -231,7 +231,7 @@ impl Volume {
 
     /// The inode's record with a new time of change, as part of a commit. The caller holds its lock.
     async fn add_changed(&self, here: &Part, parts: &mut Parts, inode: Inode, now: Time) -> Answer<()> {
-        let target = self.target(here, inode).await?;
+        let target = self.target(here, inode, false).await?;
         let mut record = target.record;
         record.changed = now;
         parts.of(self.part_of_inode(inode)).put(keys::inode(inode), record.encode(&target.content));

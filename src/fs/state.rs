@@ -43,6 +43,8 @@ pub struct VolumeState {
     pub(super) counter: Counter,
     /// Directories living here whose times aren't in their records yet.
     pub(super) dirty: BTreeSet<Inode>,
+    /// Messages about changed directories that wait for the directory to be read.
+    pub(super) touching: u32,
     /// Times of directories that opening found in their entries; they go into the inode when it is loaded.
     pub(super) recovered_times: BTreeMap<Inode, Time>,
     /// What the partition's own record says about that.

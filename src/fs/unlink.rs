@@ -72,12 +72,16 @@ impl Volume {
     }
 
     /// What an operation must know of an inode whose links it changes. The caller holds its lock.
-    pub(super) async fn target(&self, here: &Part, inode: Inode) -> Answer<Target> {
+    pub(super) async fn target(&self, here: &Part, inode: Inode, loses_a_name: bool) -> Answer<Target> {
         let there = self.part_of_inode(inode).clone();
         let (volume, inside) = (self.clone(), there.clone());
         at(here, &there, async move {
             let record = volume.load(&inside, inode).await?;
-            let content = volume.content_to_keep(&inside, inode, &record).await?;
+            // What is about to go needn't be read: also what is damaged can be removed.
+            let content = match loses_a_name && is_last_link(&record) {
+                true => volume.content_to_keep(&inside, inode, &record).await.unwrap_or_default(),
+                false => volume.content_to_keep(&inside, inode, &record).await?,
+            };
             let orphan = inside.with(|core, _| core.contains(&keys::orphan(inode)));
             Ok(Target { record, content, orphan })
         })
@@ -146,7 +150,7 @@ impl Volume {
             return Err(Errno::EISDIR);
         }
         let locked = self.lock_inodes(&here, locked, vec![entry.inode]).await?;
-        let target = self.target(&here, entry.inode).await?;
+        let target = self.target(&here, entry.inode, true).await?;
         let now = self.now();
         let mut parts = Parts::default();
         parts.of(&here).remove_with_note(keys::entry(parent, name), note(now)).free_space();
@@ -168,7 +172,7 @@ impl Volume {
             return Err(Errno::ENOTDIR);
         }
         let locked = self.lock_inodes(&here, locked, vec![parent, entry.inode]).await?;
-        let target = self.target(&here, entry.inode).await?;
+        let target = self.target(&here, entry.inode, true).await?;
         if !self.bar_if_empty(&here, entry.inode).await? {
             return Err(Errno::ENOTEMPTY);
         }

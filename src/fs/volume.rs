@@ -3,6 +3,7 @@
 //! Every operation runs inside the partition of what it names first (`Near`): use [`Volume::dispatch`] or [`Volume::call`] with the same
 //! inode or name. What it needs of other partitions it asks of them.
 
+use super::attributes::InodeRecord;
 use super::chunk;
 use super::directory::Flush;
 use super::errno::Errno;
@@ -356,9 +357,11 @@ fn states_of(partitions: &[Recovered<'_>], tally: &Tally) -> Result<Vec<VolumeSt
         for changed in recovered.changed_after(oldest) {
             let Some((parent, _)) = keys::parse_entry(&changed.key) else { continue };
             let index = usize::from(keys::slot_of_inode(parent).0) % partitions.len();
-            // What the directory's own record came after is in it, or was meant to be overruled by it.
-            let own = partitions[index].number(&keys::inode(parent)).unwrap_or(Number::MAX);
-            if changed.number <= metas[index].absorbed || changed.number <= own {
+            // Times that were set by hand overrule what happened before.
+            let own = partitions[index].read(&keys::inode(parent)).ok().flatten();
+            let overruled =
+                own.and_then(|bytes| Some(InodeRecord::decode(&bytes)?.0.overruled)).unwrap_or_default();
+            if changed.number <= metas[index].absorbed.max(overruled) {
                 continue;
             }
             let value = recovered.read(&changed.key)?.unwrap_or_default();

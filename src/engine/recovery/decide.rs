@@ -15,6 +15,7 @@
 //! | owned | > cut | whole | cut |
 //!
 //! A gap (bytes that are no frame, with a frame behind) is torn only if no frame behind it counts; else it hides keys: refuse.
+//! Numbers have no gaps: one that is <= W, greater than all in sealed segments, and in no tail, is hidden by damage: refuse.
 //! A watermark names each log's last number: one that is <= W and isn't there is hidden by damage: refuse.
 
 use crate::engine::format::frame::FrameKind;
@@ -84,6 +85,20 @@ pub(crate) fn decide(
 
     if let Some(frame) = frames().find(|f| f.header.number <= w && f.condition == Condition::KeysHidden) {
         return Err(format!("number {} was made durable, and its keys can't be read", frame.header.number));
+    }
+
+    // Numbers have no gaps: what is in no sealed segment, and was made durable, must be in a tail.
+    let sealed_last = tails.iter().map(|tail| tail.sealed_last).max().unwrap_or(Number::ZERO);
+    let mut expected = sealed_last.next();
+    let numbers: BTreeSet<Number> = frames().map(|frame| frame.header.number).collect();
+    for number in numbers.range(expected..) {
+        if *number != expected {
+            break;
+        }
+        expected = expected.next();
+    }
+    if expected <= w {
+        return Err(format!("number {expected} was made durable and is in no log"));
     }
 
     let candidates: BTreeMap<Number, &FoundFrame> = frames()
@@ -197,7 +212,7 @@ mod tests {
     }
     fn run(scans: &[Scan], w: u64) -> Result<Decision, String> {
         let tails: Vec<_> =
-            scans.iter().map(|scan| Tail { scans: vec![scan], sealed_last: Number::ZERO }).collect();
+            scans.iter().map(|scan| Tail { scans: vec![scan], sealed_last: Number(w) }).collect();
         decide(&tails, Number(w), |epoch, _| epoch == Epoch(1))
     }
 

@@ -42,27 +42,17 @@ pub(crate) fn repair(
     let torn_bytes = (scan.end - end) + scan.tail_bytes;
     let frames: Vec<(FoundFrame, bool)> =
         scan.frames[..kept].iter().map(|f| (f.clone(), verdict(f) == Verdict::Void)).collect();
-    let rewritten = frames.iter().any(|(_, void)| *void);
+    // What lies behind W may have been synced, or the kernel may hold it for written after a sync that failed, and never write it: it is
+    // written once more, and into a new file, since a crash in the middle of writing over it could tear what was safe.
+    let rewritten = frames.iter().any(|(frame, void)| *void || frame.header.number > decision.w);
     if rewritten {
         segment.file =
             rewrite(disk, partition, segment, &frames).map_err(failed(format!("rewriting {path}")))?;
     } else if torn_bytes > 0 {
         segment.file.set_length(end).map_err(failed(format!("truncating {path}")))?;
     }
-    // Written once more: after a sync that failed, the kernel may show bytes that it holds for written and never will write.
-    let beyond_w = frames.iter().find(|(frame, _)| frame.header.number > decision.w);
-    if let Some((first, _)) = beyond_w
-        && !rewritten
-    {
-        let mut bytes = vec![0; (end - first.offset) as usize];
-        let again = segment.file.read_at(first.offset, &mut bytes);
-        let again = again.and_then(|count| segment.file.write_at(first.offset, &bytes[..count]));
-        again.map_err(failed(format!("writing the tail of {path} again")))?;
-    }
     // Also where nothing was cut: what a killed process left behind may be with the kernel only.
-    if !planted(Bug::SkipTailSync) {
-        segment.file.sync_data().map_err(failed(format!("syncing {path}")))?;
-    }
+    segment.file.sync_data().map_err(failed(format!("syncing {path}")))?;
     segment.file_bytes = segment.file.length().map_err(failed(path.as_str()))?;
     if rewritten {
         let scan = scan_file(&segment.file, &segment.header, segment.file_bytes).map_err(failed(path))?;
@@ -118,7 +108,9 @@ fn rewrite(
     let temporary = temporary_path(partition, segment.id, "data");
     let file = disk.create(&temporary)?;
     file.write_at(0, &bytes)?;
-    file.sync_data()?;
+    if !planted(Bug::SkipTailSync) {
+        file.sync_data()?;
+    }
     disk.rename(&temporary, &data_path(partition, segment.id))?;
     disk.sync_dir(&partition_dir(partition))?;
     Ok(file)

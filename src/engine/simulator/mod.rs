@@ -4,6 +4,6 @@
 mod player;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use self::player::Player;

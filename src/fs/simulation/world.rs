@@ -84,7 +84,19 @@ impl Simulation {
             }
             self.disk = self.disk.crash(before);
         };
-        self.say(|| format!("life {life}, after {before:?}"));
+        let stats = volume.store().stats();
+        self.say(|| {
+            format!(
+                "life {life}, after {before:?}: goes on behind {}, {:?}",
+                stats.last_number,
+                volume.store().segment_stats()
+            )
+        });
+        if life == 0 {
+            // In the real world opening returns when a new root directory is durable.
+            let near = Near::Inode(Inode::ROOT);
+            drop(self.answer(&volume, &mut player, near, |v| async move { v.sync().await }));
+        }
         self.judge(&volume, &mut player, before, life)?;
         self.in_flight = None;
         if self.dice.percent(50) {
@@ -180,7 +192,8 @@ impl Simulation {
             let now = self.moments.len() - 1;
             let synced = self.interruptible(volume, player, None, |v| async move { v.sync().await })?;
             if synced == Some(Ok(())) {
-                self.say(|| format!("synced {now}"));
+                let stats = volume.store().stats();
+                self.say(|| format!("synced {now}: stable {} of {}", stats.stable, stats.last_number));
                 self.synced = now;
             }
             return Ok(());

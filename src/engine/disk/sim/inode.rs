@@ -142,7 +142,9 @@ fn tear(durable: &mut [u8], offset: u64, bytes: &[u8], dice: &mut Dice) {
         let from = (sector * SECTOR_BYTES).max(offset);
         let to = ((sector + 1) * SECTOR_BYTES).min(end);
         let mut part = bytes[(from - offset) as usize..(to - offset) as usize].to_vec();
-        if garbled == Some(sector) {
+        // Writing once more what is there already harms nothing: a sector is written whole or not at all.
+        let same = durable.get(from as usize..to as usize) == Some(&part);
+        if garbled == Some(sector) && !same {
             dice.fill(&mut part);
         } else if dice.percent(50) {
             continue;

@@ -6,7 +6,7 @@ use crate::engine::scan::scan;
 use std::fmt::Write;
 
 /// Every frame of every segment; records as key and kind.
-pub(super) fn describe(disk: &SimDisk) -> String {
+pub(crate) fn describe(disk: &SimDisk) -> String {
     let mut text = String::new();
     for path in disk.files() {
         let bytes = disk.content(&path).unwrap_or_default();

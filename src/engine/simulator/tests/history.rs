@@ -213,6 +213,24 @@ impl History {
         }
     }
 
+    /// All changes of this life, as text.
+    pub(super) fn describe(&self) -> String {
+        let mut text = format!("durable before {}\n", self.durable_before);
+        for (id, operation) in self.operations.iter().enumerate() {
+            let writes: Vec<_> = operation
+                .writes
+                .iter()
+                .map(|(key, value)| {
+                    let name = String::from_utf8_lossy(&key.bytes[..key.bytes.len().min(6)]).into_owned();
+                    (key.partition, name, value.as_ref().map(Vec::len))
+                })
+                .collect();
+            let (from, to, sure) = (operation.started, operation.settled, operation.acknowledged);
+            text.push_str(&format!("{id}: {from} to {to:?}, acknowledged {sure}: {writes:?}\n"));
+        }
+        text
+    }
+
     /// A new life begins with what was found.
     pub(super) fn begin_life(&mut self, found: BTreeMap<Key, Value>) {
         let (now, ids, violation) = (self.now, self.ids, self.violation.take());

@@ -8,7 +8,7 @@ use super::plan::Plan;
 use crate::engine::clock::SimClock;
 use crate::engine::disk::sim::{Crash, Dice, SimDisk};
 use crate::engine::simulator::Player;
-use crate::engine::{OpenError, PartitionId, Policy, Store, World};
+use crate::engine::{OpenError, PartitionId, Policy, ReadError, Store, World};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,9 +19,9 @@ const STEPS_MAX: u64 = 300_000;
 pub(super) struct Lives {
     pub(super) plan: Plan,
     pub(super) disk: SimDisk,
-    clock: Arc<SimClock>,
-    history: Arc<Mutex<History>>,
-    dice: Dice,
+    pub(super) clock: Arc<SimClock>,
+    pub(super) history: Arc<Mutex<History>>,
+    pub(super) dice: Dice,
     /// What lies between the last life and now.
     crash: Crash,
     /// Somebody looks into this seed: say more.
@@ -91,30 +91,15 @@ impl Lives {
                     let mut player = Player::new(&store, &self.disk, &self.clock, self.dice.roll());
                     if let Look::Seen(found) = self.look(&store, &mut player)? {
                         let mut history = self.history.lock();
-                        judge(&history, &found, self.crash).inspect_err(|_| {
-                            if let Some(before) = before {
-                                eprintln!("before:\n{before}\nafter:\n{}", describe(&self.disk));
-                                for (id, o) in history.operations.iter().enumerate() {
-                                    let keys: Vec<_> = o
-                                        .writes
-                                        .iter()
-                                        .map(|(k, v)| {
-                                            (
-                                                k.partition,
-                                                String::from_utf8_lossy(&k.bytes[..k.bytes.len().min(6)])
-                                                    .into_owned(),
-                                                v.as_ref().map(Vec::len),
-                                            )
-                                        })
-                                        .collect();
-                                    eprintln!(
-                                        "{id}: {} to {:?} acknowledged {} {keys:?}",
-                                        o.started, o.settled, o.acknowledged
-                                    );
-                                }
-                                eprintln!("durable before {}", history.durable_before);
-                            }
-                        })?;
+                        let judged = judge(&history, &found, self.crash);
+                        if let (Err(_), Some(before)) = (&judged, before) {
+                            eprintln!(
+                                "before:\n{before}\nafter:\n{}\n{}",
+                                describe(&self.disk),
+                                history.describe()
+                            );
+                        }
+                        judged?;
                         history.begin_life(found);
                         drop(history);
                         self.crash = Crash::Kill;
@@ -148,37 +133,44 @@ impl Lives {
         Store::open(world, self.plan.config.clone(), |_| Ok(()))
     }
 
-    /// Reads all keys.
+    /// Reads all keys of a healthy store.
     fn look(&mut self, store: &Store<()>, player: &mut Player) -> Result<Look, String> {
+        let read = self.read_all(store, player);
+        if self.disk.is_dead() {
+            return Ok(Look::Died);
+        }
+        let mut found = BTreeMap::new();
+        for (key, result) in read? {
+            let value = result.map_err(|error| format!("{key:?} can't be read: {error}"))?;
+            found.insert(key, value);
+        }
+        self.compare_listing(store, &found)?;
+        Ok(Look::Seen(found))
+    }
+
+    /// Reads all keys, whatever comes of it.
+    pub(super) fn read_all(
+        &self,
+        store: &Store<()>,
+        player: &mut Player,
+    ) -> Result<BTreeMap<Key, Result<Value, ReadError>>, String> {
         let found = Arc::new(Mutex::new(BTreeMap::new()));
-        let failure = Arc::new(Mutex::new(None));
         let keys = all_keys(&self.plan);
         let count = keys.len();
         for key in keys {
             let partition = store.partition(PartitionId(key.partition)).clone();
-            let (inside, found, failure) = (partition.clone(), found.clone(), failure.clone());
+            let (inside, found) = (partition.clone(), found.clone());
             let read = async move {
-                match inside.get(&key.bytes).await {
-                    Ok(value) => drop(found.lock().insert(key, value)),
-                    Err(error) => *failure.lock() = Some(format!("{key:?} can't be read: {error}")),
-                }
+                let result = inside.get(&key.bytes).await;
+                found.lock().insert(key, result);
             };
             partition.submit(read).detach();
         }
-        let complete = || found.lock().len() == count || failure.lock().is_some();
-        let complete = player.run_until(STEPS_MAX, complete);
-        if self.disk.is_dead() {
-            return Ok(Look::Died);
-        }
-        if let Some(failure) = failure.lock().take() {
-            return Err(failure);
-        }
-        if !complete {
+        if !player.run_until(STEPS_MAX, || found.lock().len() == count) {
             return Err("reading got stuck".to_string());
         }
         let found = std::mem::take(&mut *found.lock());
-        self.compare_listing(store, &found)?;
-        Ok(Look::Seen(found))
+        Ok(found)
     }
 
     fn compare_listing(&self, store: &Store<()>, found: &BTreeMap<Key, Value>) -> Result<(), String> {
@@ -198,9 +190,21 @@ impl Lives {
     /// Uses the store until this life ends in one way or another.
     fn live(&mut self, (store, mut player): (Store<()>, Player)) -> Result<(), String> {
         self.cause_trouble();
+        let actions = self.dice.between(5, 350);
+        self.act(&store, &mut player, actions)?;
+        let drained = self.dice.percent(50);
+        if drained && !self.disk.is_dead() {
+            self.drain(&mut player)?;
+        }
+        let closes = drained && self.dice.percent(40);
+        let how = self.any_crash();
+        self.end(&store, player, closes, how)
+    }
+
+    /// Clients do so many things, unless the disk dies before.
+    pub(super) fn act(&mut self, store: &Store<()>, player: &mut Player, actions: u64) -> Result<(), String> {
         let history = self.history.clone();
         let mut clients = Clients { store: store.clone(), history: history.clone(), dice: self.dice.fork() };
-        let actions = self.dice.between(5, 350);
         let act_percent = self.dice.between(5, 60);
         let mut acted = 0;
         while acted < actions && !self.disk.is_dead() {
@@ -210,13 +214,9 @@ impl Lives {
                 clients.act(&self.plan);
                 acted += 1;
             }
-            self.notice(&player)?;
+            self.notice(player)?;
         }
-        let drained = self.dice.percent(50);
-        if drained && !self.disk.is_dead() {
-            self.drain(&mut player)?;
-        }
-        self.end(&store, player, drained)
+        Ok(())
     }
 
     fn cause_trouble(&mut self) {
@@ -263,7 +263,7 @@ impl Lives {
     }
 
     /// Everything that was asked for is answered in the end.
-    fn drain(&mut self, player: &mut Player) -> Result<(), String> {
+    pub(super) fn drain(&mut self, player: &mut Player) -> Result<(), String> {
         let history = self.history.clone();
         let disk = self.disk.clone();
         let all = player.run_until(STEPS_MAX, || history.lock().unfinished == 0 || disk.is_dead());
@@ -284,25 +284,29 @@ impl Lives {
         self.notice(player)
     }
 
-    fn end(&mut self, store: &Store<()>, player: Player, drained: bool) -> Result<(), String> {
-        let panics: u64 = store.stats().partitions.iter().map(|partition| partition.panics).sum();
-        if panics > 0 {
+    /// Closes the store, if it is to be closed and still can be, and crashes.
+    pub(super) fn end(
+        &mut self,
+        store: &Store<()>,
+        player: Player,
+        closes: bool,
+        how: Crash,
+    ) -> Result<(), String> {
+        if store.stats().partitions.iter().any(|partition| partition.panics > 0) {
             return Err("an operation panicked".to_string());
         }
-        let clean = drained && !self.disk.is_dead() && self.dice.percent(40);
-        if clean {
+        if closes && !self.disk.is_dead() {
             let closed = store.close();
-            if !self.disk.is_dead() {
-                let mut history = self.history.lock();
-                match closed {
-                    Ok(()) => history.durable_before = history.tick(),
-                    Err(error) if !history.excused => return Err(format!("closing failed: {error}")),
-                    Err(_) => {}
+            let mut history = self.history.lock();
+            match closed {
+                Ok(()) if !self.disk.is_dead() => history.durable_before = history.tick(),
+                Err(error) if !history.excused && !self.disk.is_dead() => {
+                    return Err(format!("closing failed: {error}"));
                 }
+                _ => {}
             }
         }
         self.history.lock().over = true;
-        let how = self.any_crash();
         self.crash_disk(how);
         player.bury();
         Ok(())

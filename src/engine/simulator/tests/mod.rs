@@ -1,11 +1,13 @@
 //! Crash simulation: whole stores live several lives in a simulated world, and an oracle knows what must be left. Replay one
 //! seed with `BITKV_SEED=n cargo test --lib simulation_crashes`; `BITKV_SEEDS` says how many are run.
 
-mod autopsy;
+pub(crate) mod autopsy;
 mod client;
+mod every_io;
 mod history;
 mod lives;
 mod oracle;
 mod plan;
 mod planted_bugs;
+mod rot;
 mod runs;
