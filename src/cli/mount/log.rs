@@ -69,7 +69,9 @@ pub(super) fn report_panics() {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         let place = panic.location().map_or_else(|| "an unknown place".to_string(), ToString::to_string);
-        let what = panic.payload_as_str().unwrap_or("no message");
+        let text = panic.payload().downcast_ref::<&str>().copied();
+        let what = text.or_else(|| panic.payload().downcast_ref::<String>().map(String::as_str));
+        let what = what.unwrap_or("no message");
         tracing::error!("a panic at {place}: {what}; this is a bug, please report it");
         before(panic);
     }));
