@@ -50,6 +50,7 @@ fn sync_everything<'a>(
         }
         return sync_by_hand(common, shells);
     }
+    flush_all(shells.clone());
     block_on_sync(common)?;
     if let Some(first) = shells.clone().next() {
         let writing = first.clone();
@@ -62,6 +63,7 @@ fn sync_everything<'a>(
             .detach();
         let _ = receiver.recv();
     }
+    flush_all(shells);
     block_on_sync(common)
 }
 
@@ -86,6 +88,14 @@ fn sync_by_hand<'a>(
     }
     common.order.advance_stable(common.order.newest());
     Ok(())
+}
+
+/// Whatever was appended has its number and is with the kernel. (We may be answered from inside a turn that hasn't been left yet: what
+/// it appended would have no number, and a sync would not wait for it.)
+fn flush_all<'a>(shells: impl Iterator<Item = &'a Arc<Shell>>) {
+    for shell in shells {
+        inside(shell, Core::flush);
+    }
 }
 
 /// Something done to a core in its turn, waiting for it on this thread; at once where one thread plays all roles.
@@ -122,6 +132,7 @@ fn block_on_sync(common: &Arc<Common>) -> Result<(), WriteError> {
 /// Cuts the active segment to its length and writes its hint; removes the segments made ahead.
 fn tidy(disk: &dyn Disk, shell: &Arc<Shell>, stable: Number) -> io::Result<()> {
     let found = inside(shell, move |core| {
+        core.flush();
         let spares = [core.spares.next.take(), core.spares.reserve.take()];
         let spares: Vec<_> = spares.into_iter().flatten().collect();
         let last_number =
