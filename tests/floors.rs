@@ -154,7 +154,9 @@ fn what_has_one_place_stays_there() {
         }
         for word in ["inode", "dentry", "fuser"] {
             let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
-            let engine = path.starts_with("src/engine");
+            // The simulated disk has inodes of its own: it plays the filesystem below.
+            let engine =
+                path.starts_with("src/engine") && !path.to_str().unwrap().starts_with("src/engine/disk/sim");
             assert!(
                 !engine || !code.clone().any(|line| line.to_lowercase().contains(word)),
                 "{} says {word}",

@@ -411,6 +411,8 @@ fn repair_partition(
     manifest: &Manifest,
     counters: &StoreCounters,
 ) -> Result<(), OpenError> {
+    // First, for their space: on a full disk what follows may need it.
+    remove_empty(disk, partition)?;
     for segment in &mut partition.segments {
         if segment.is_sealed() {
             repair::confirm_seal(partition.partition, segment)?;
@@ -421,7 +423,11 @@ fn repair_partition(
         })?;
         counters.torn_tail_bytes.add(torn_bytes);
     }
-    // Segments made ahead, and tails of which nothing counts.
+    remove_empty(disk, partition)
+}
+
+/// Removes segments made ahead, and tails of which nothing counts.
+fn remove_empty(disk: &dyn Disk, partition: &mut LoadedPartition) -> Result<(), OpenError> {
     let id = partition.partition;
     let empty: Vec<_> =
         partition.segments.iter().filter(|s| !s.is_sealed() && !s.has_frames()).map(|s| s.id).collect();
