@@ -29,7 +29,7 @@ const FLOORS: &[&[&str]] = &[
     &["engine/locks", "engine/store"],
     &["engine/library", "engine/simulator"],
     &["engine"],
-    &["fs/types", "fs/errno", "fs/chunk"],
+    &["fs/types", "fs/errno", "fs/chunk", "fs/traffic"],
     &["fs/keys", "fs/attributes"],
     &["fs/state"],
     // One facade over rooms that share its type.

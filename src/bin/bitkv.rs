@@ -1,6 +1,6 @@
 //! `bitkv COMMAND`: everything but mounting; see `bitkv --help`.
 
-use bitkv::cli::{mount, umount, watch};
+use bitkv::cli::{compact, explain_usage, mount, stats, status, umount};
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -22,52 +22,55 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
-    /// Unmounts, and waits until the daemon has synced and gone
+    /// Unmounts, and waits until the daemon has synced and gone; its exit status is ours
     Umount {
         /// Options of umount(8), and the mountpoint
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<String>,
+        arguments: Vec<OsString>,
     },
-    /// Shows whether a mounted store is well
+    /// Shows whether a store is mounted and well
     Status {
-        /// Where it is mounted
-        mountpoint: PathBuf,
+        /// Where it is mounted, or its directory [default: all mounted stores]
+        path: Option<PathBuf>,
     },
     /// Shows the statistics of a mounted store
     Stats {
-        /// Where it is mounted
-        mountpoint: PathBuf,
+        /// Where it is mounted, or its directory
+        path: PathBuf,
         /// As one object
         #[arg(long)]
         json: bool,
     },
     /// Compacts a mounted store
     Compact {
-        /// Where it is mounted
-        mountpoint: PathBuf,
+        /// Where it is mounted, or its directory
+        path: PathBuf,
         /// Return when it is done
         #[arg(long)]
         wait: bool,
     },
 }
 
-fn main() {
-    let arguments: Vec<OsString> = std::env::args_os().collect();
-    let called =
-        arguments.first().map(Path::new).and_then(Path::file_name).map(|name| name.to_string_lossy());
+fn run(arguments: Vec<OsString>) -> i32 {
+    let called = arguments.first().map(Path::new).and_then(Path::file_name).unwrap_or_default();
     // As a helper of umount(8).
-    if called.is_some_and(|name| name.starts_with("umount.")) {
-        let rest: Vec<String> = std::env::args().skip(1).collect();
-        std::process::exit(umount::run(&rest));
+    if called.to_string_lossy().starts_with("umount.") {
+        return umount::run_as_helper(&arguments[1..]);
     }
-    let code = match Arguments::parse().command {
-        Command::Mount { arguments } => {
-            mount::run(std::iter::once(OsString::from("bitkv-mount")).chain(arguments).collect())
-        }
-        Command::Umount { arguments } => umount::run(&arguments),
-        Command::Status { mountpoint } => watch::status(&mountpoint),
-        Command::Stats { mountpoint, json } => watch::stats(&mountpoint, json),
-        Command::Compact { mountpoint, wait } => watch::compact(&mountpoint, wait),
-    };
-    std::process::exit(code);
+    match Arguments::try_parse_from(arguments) {
+        Err(error) => explain_usage("bitkv", &error),
+        Ok(Arguments { command }) => match command {
+            Command::Mount { arguments } => {
+                mount::run(std::iter::once(OsString::from("bitkv-mount")).chain(arguments).collect())
+            }
+            Command::Umount { arguments } => umount::run(&arguments),
+            Command::Status { path } => status::run(path.as_deref()),
+            Command::Stats { path, json } => stats::run(&path, json),
+            Command::Compact { path, wait } => compact::run(&path, wait),
+        },
+    }
+}
+
+fn main() {
+    std::process::exit(run(std::env::args_os().collect()));
 }

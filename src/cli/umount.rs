@@ -1,119 +1,218 @@
-//! `bitkv umount MNT`: unmounts, and waits until the daemon has synced and gone.
+//! `bitkv umount MNT`: unmounts, and waits until the daemon has synced and gone. Also as `umount.fuse.bitkv`, the helper of umount(8).
 
-use super::{DONE, FAILED, USAGE};
+use super::mount::system::Process;
+use super::mounts::{self, Mounted};
+use super::{DONE, FAILED, USAGE, complain};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// How often it is looked whether the daemon is gone.
-const POLL: Duration = Duration::from_millis(5);
-/// How long that is waited for.
+/// How long the daemon is waited for: it may have much to sync.
 const WAIT_MAX: Duration = Duration::from_secs(300);
+/// How long a control file is waited for, to learn the daemon's number.
+const ASK_MAX: Duration = Duration::from_secs(2);
 
-/// Runs the command; `arguments` are umount(8)'s. Returns the exit code.
-pub fn run(arguments: &[String]) -> i32 {
-    let Some(mountpoint) = arguments.iter().rev().find(|argument| !argument.starts_with('-')) else {
-        eprintln!("bitkv umount: name the mountpoint");
-        return USAGE;
-    };
-    let mountpoint = match std::path::absolute(mountpoint) {
-        Ok(path) => path,
-        Err(error) => {
-            eprintln!("bitkv umount: {mountpoint}: {error}");
-            return FAILED;
+/// What the command is told; the options are umount(8)'s.
+#[derive(Default, PartialEq, Eq, Debug)]
+struct Arguments {
+    mountpoint: PathBuf,
+    /// To be passed on, values behind their options.
+    options: Vec<OsString>,
+    lazy: bool,
+}
+
+/// Runs the command; returns the exit code.
+pub fn run(arguments: &[OsString]) -> i32 {
+    match unmount(arguments) {
+        Ok(()) => DONE,
+        Err(Failure { code, reason }) => {
+            if let Some(reason) = reason {
+                complain("bitkv umount", &reason);
+            }
+            // What umount(8) returns is for its helper; here a failure is a failure.
+            if code == USAGE { USAGE } else { FAILED }
         }
+    }
+}
+
+/// Runs as the helper of umount(8), whose exit codes are then ours.
+pub fn run_as_helper(arguments: &[OsString]) -> i32 {
+    match unmount(arguments) {
+        Ok(()) => DONE,
+        Err(Failure { code, reason }) => {
+            if let Some(reason) = reason {
+                complain("umount.fuse.bitkv", &reason);
+            }
+            code
+        }
+    }
+}
+
+/// Why it didn't work; without a reason if that has been told already.
+struct Failure {
+    code: i32,
+    reason: Option<String>,
+}
+
+fn failure(reason: String) -> Failure {
+    Failure { code: FAILED, reason: Some(reason) }
+}
+
+fn unmount(arguments: &[OsString]) -> Result<(), Failure> {
+    let arguments = parse(arguments).map_err(|reason| Failure { code: USAGE, reason: Some(reason) })?;
+    let name = arguments.mountpoint.display();
+    let mountpoint =
+        mounts::resolve(&arguments.mountpoint).map_err(|error| failure(format!("{name}: {error}")))?;
+    let Some(mounted) = mounts::at(&mountpoint) else {
+        return Err(failure(format!("{name}: no store is mounted there; see bitkv status")));
     };
-    let daemon = source_of(&mountpoint).and_then(|data| holder_of(&data));
-    let root = nix::unistd::geteuid().is_root();
-    let mut command = if root { Command::new("umount") } else { Command::new("fusermount3") };
+    // Before it goes: afterwards nobody tells who it was.
+    let daemon = daemon_of(&mounted).and_then(|pid| Some((pid, Process::open(pid).ok()?)));
+    let command = command(&arguments, &mountpoint, nix::unistd::geteuid().is_root());
+    run_command(command, &name.to_string())?;
+    // After a lazy unmount the mount lives on as long as it is used.
+    match daemon {
+        Some((pid, process)) if !arguments.lazy => wait_for(pid, &process, &name.to_string()),
+        _ => Ok(()),
+    }
+}
+
+fn run_command(mut command: Command, name: &str) -> Result<(), Failure> {
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        // It has said why.
+        Ok(status) => Err(Failure { code: status.code().unwrap_or(FAILED), reason: None }),
+        Err(error) => {
+            let program = command.get_program().to_string_lossy().into_owned();
+            Err(failure(format!("{name}: running {program}: {error}; install it")))
+        }
+    }
+}
+
+fn command(arguments: &Arguments, mountpoint: &Path, root: bool) -> Command {
     if root {
+        let mut command = Command::new("umount");
         // Not through the helper again, which is us.
-        command.arg("-i");
-        command.args(arguments.iter().filter(|argument| argument.starts_with('-')));
-    } else {
-        command.arg("-u");
+        command.arg("-i").args(&arguments.options).arg("--").arg(mountpoint);
+        return command;
     }
-    match command.arg(&mountpoint).status() {
-        Ok(status) if status.success() => wait_for(daemon),
-        // 32 of umount(8) says that it is busy, for one.
-        Ok(status) => status.code().unwrap_or(FAILED),
+    let mut command = Command::new("fusermount3");
+    command.arg("-u").args(arguments.lazy.then_some("-z")).arg("--").arg(mountpoint);
+    command
+}
+
+fn wait_for(pid: u32, process: &Process, name: &str) -> Result<(), Failure> {
+    match process.wait(WAIT_MAX) {
+        Ok(true) => {}
+        Ok(false) => {
+            return Err(failure(format!(
+                "{name}: unmounted, but the daemon (process {pid}) is still at work; what it has is safe once it ends"
+            )));
+        }
         Err(error) => {
-            eprintln!("bitkv umount: {}: {error}", mountpoint.display());
-            FAILED
+            return Err(failure(format!("{name}: waiting for the daemon (process {pid}): {error}")));
         }
+    }
+    // Where the kernel doesn't tell, its having gone must do.
+    match process.wait_status() {
+        None | Some(0) => Ok(()),
+        Some(status) if libc::WIFSIGNALED(status) => Err(failure(format!(
+            "{name}: unmounted, but the daemon was killed by signal {}; mount the store again to recover it",
+            libc::WTERMSIG(status)
+        ))),
+        Some(_) => Err(failure(format!(
+            "{name}: unmounted, but the daemon could not make everything durable; see its log, and the disk's health"
+        ))),
     }
 }
 
-fn wait_for(daemon: Option<u32>) -> i32 {
-    let Some(pid) = daemon else { return DONE };
-    let started = Instant::now();
-    while is_alive(pid) {
-        if started.elapsed() > WAIT_MAX {
-            eprintln!(
-                "bitkv umount: the daemon (process {pid}) is still at work; what it has is safe once it ends"
-            );
-            return FAILED;
-        }
-        std::thread::sleep(POLL);
-    }
-    DONE
+/// The daemon's process, by the store's lock; if the table names something else than the store, the mount itself is asked.
+fn daemon_of(mounted: &Mounted) -> Option<u32> {
+    mounted.daemon().or_else(|| {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let config = mounted.mountpoint.join(".bitkv/config");
+        // On a thread of its own, because a mount that hangs doesn't answer.
+        std::thread::spawn(move || sender.send(std::fs::read_to_string(config)));
+        let config = receiver.recv_timeout(ASK_MAX).ok()?.ok()?;
+        config.lines().find_map(|line| line.strip_prefix("pid="))?.parse().ok()
+    })
 }
 
-/// Alive, and not merely waiting for its parent to take notice.
-fn is_alive(pid: u32) -> bool {
-    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
-    let state = status.rsplit(')').next().unwrap_or("").trim_start();
-    !state.starts_with('Z') && !state.starts_with('X')
-}
-
-/// What is mounted there, by the kernel's table: the store's directory.
-pub(super) fn source_of(mountpoint: &Path) -> Option<PathBuf> {
-    let table = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
-    let found = table.lines().rev().find_map(|line| {
-        let (before, after) = line.split_once(" - ")?;
-        let place = before.split(' ').nth(4)?;
-        let mut after = after.split(' ');
-        let kind = after.next()?;
-        let source = after.next()?;
-        (kind == "fuse.bitkv" && Path::new(&unescape(place)) == mountpoint).then(|| unescape(source))
-    });
-    found.map(PathBuf::from)
-}
-
-/// The table writes blanks and the like as octal numbers.
-fn unescape(text: &str) -> String {
-    let mut out = Vec::new();
-    let bytes = text.as_bytes();
-    let mut at = 0;
-    while at < bytes.len() {
-        let code = bytes.get(at + 1..at + 4).filter(|_| bytes[at] == b'\\');
-        match code.and_then(|code| u8::from_str_radix(std::str::from_utf8(code).ok()?, 8).ok()) {
-            Some(byte) => {
-                out.push(byte);
-                at += 4;
+/// Options of umount(8), as it passes them to helpers too: flags, alone or several in a word, and two options with values.
+fn parse(arguments: &[OsString]) -> Result<Arguments, String> {
+    let mut parsed = Arguments::default();
+    let mut mountpoint = None;
+    let mut rest = arguments.iter();
+    let mut only_names = false;
+    while let Some(argument) = rest.next() {
+        let bytes = argument.as_bytes();
+        if only_names || !bytes.starts_with(b"-") || bytes == b"-" {
+            if mountpoint.replace(PathBuf::from(argument)).is_some() {
+                return Err("name one mountpoint only".to_string());
             }
-            None => {
-                out.push(bytes[at]);
-                at += 1;
+            continue;
+        }
+        match bytes {
+            b"--" => only_names = true,
+            // Which type it was: we know.
+            b"-t" => drop(rest.next()),
+            b"-N" => {
+                let namespace = rest.next().ok_or("-N needs a namespace")?;
+                parsed.options.extend([argument.clone(), namespace.clone()]);
             }
+            b"-i" | b"--internal-only" => {}
+            b"--lazy" | b"--force" | b"--no-mtab" | b"--verbose" | b"--read-only" | b"--quiet" => {
+                parsed.lazy |= bytes == b"--lazy";
+                parsed.options.push(argument.clone());
+            }
+            [b'-', flags @ ..] if flags.iter().all(|flag| b"flnrvqi".contains(flag)) => {
+                parsed.lazy |= flags.contains(&b'l');
+                parsed.options.push(argument.clone());
+            }
+            _ => return Err(format!("unknown option {}; see umount(8)", argument.to_string_lossy())),
         }
     }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-/// The process that has the store open.
-fn holder_of(data: &Path) -> Option<u32> {
-    let pid: u32 = std::fs::read_to_string(data.join("LOCK")).ok()?.trim().parse().ok()?;
-    is_alive(pid).then_some(pid)
+    parsed.mountpoint = mountpoint.ok_or("name the mountpoint: bitkv umount MNT")?;
+    Ok(parsed)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn parsed(words: &str) -> Result<Arguments, String> {
+        parse(&words.split_whitespace().map(OsString::from).collect::<Vec<_>>())
+    }
+
     #[test]
-    fn the_tables_octal_numbers_are_read() {
-        assert_eq!(unescape(r"/mnt/a\040b\134c"), r"/mnt/a b\c");
-        assert_eq!(unescape(r"/plain\"), r"/plain\");
+    fn what_umount_passes_to_its_helpers_is_understood() {
+        let arguments = parsed("/mnt -n -l -f -v -r -N 17 -t fuse.bitkv").unwrap();
+        assert_eq!(arguments.mountpoint, Path::new("/mnt"));
+        assert!(arguments.lazy);
+        assert_eq!(arguments.options, ["-n", "-l", "-f", "-v", "-r", "-N", "17"]);
+        assert_eq!(parsed("-fv /mnt").unwrap().options, ["-fv"]);
+        assert!(!parsed("-f /mnt").unwrap().lazy);
+        assert_eq!(parsed("-- -l").unwrap().mountpoint, Path::new("-l"));
+    }
+
+    #[test]
+    fn wrong_usage_is_told() {
+        for wrong in ["", "-f", "/a /b", "-x /a", "--nonsense /a", "/a -N"] {
+            assert!(parsed(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn other_users_unmount_through_their_helper() {
+        let arguments = parsed("-l /mnt").unwrap();
+        let words = |root| {
+            let command = command(&arguments, Path::new("/mnt"), root);
+            let words = std::iter::once(command.get_program()).chain(command.get_args());
+            words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(words(true), "umount -i -l -- /mnt");
+        assert_eq!(words(false), "fusermount3 -u -z -- /mnt");
     }
 }

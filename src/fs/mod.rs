@@ -19,6 +19,7 @@ mod rename;
 mod simulation;
 mod space;
 mod state;
+pub mod traffic;
 pub mod transport;
 pub mod types;
 mod unlink;

@@ -220,6 +220,11 @@ impl Volume {
         call.await.unwrap_or(Err(Errno::EIO))
     }
 
+    /// The partition that an operation starts in.
+    pub fn partition_near(&self, near: Near<'_>) -> PartitionId {
+        self.part_near(near).id()
+    }
+
     fn part_near(&self, near: Near<'_>) -> &Part {
         match near {
             Near::Inode(inode) => self.part_of_inode(inode),

@@ -13,19 +13,23 @@ const READY: &str = "ready";
 
 /// Serves until it is unmounted or told to end.
 pub(super) fn foreground(options: &Options) -> Result<(), String> {
-    session::run(options, || {})
+    session::run(&absolute(options)?, || true)
+}
+
+/// Paths that lead to the same places wherever the daemon goes, and that others find in the table of mounts.
+fn absolute(options: &Options) -> Result<Options, String> {
+    let mut options = options.clone();
+    let paths = [Some(&mut options.data), Some(&mut options.mountpoint), options.log_file.as_mut()];
+    for path in paths.into_iter().flatten() {
+        *path = std::path::absolute(&*path).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(options)
 }
 
 /// Starts a daemon; returns when the mount answers, or with the daemon's reason why it doesn't.
 pub(super) fn background(options: &Options) -> Result<(), String> {
-    let mut options = options.clone();
     // The daemon leaves the directory in which it was started.
-    for path in [&mut options.data, &mut options.mountpoint] {
-        *path = std::path::absolute(&*path).map_err(|error| format!("{}: {error}", path.display()))?;
-    }
-    if let Some(path) = &mut options.log_file {
-        *path = std::path::absolute(&*path).map_err(|error| format!("{}: {error}", path.display()))?;
-    }
+    let options = absolute(options)?;
     let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)
         .map_err(|error| format!("starting the daemon: {error}"))?;
     match fork_once().map_err(|error| format!("starting the daemon: {error}"))? {
@@ -68,9 +72,8 @@ fn serve(options: &Options, writer: OwnedFd) -> i32 {
     let _ = std::env::set_current_dir("/");
     let outcome = session::run(options, || {
         detach_from_terminal();
-        if let Some(mut pipe) = pipe.take() {
-            let _ = pipe.write_all(READY.as_bytes());
-        }
+        // If nobody reads it, nobody waits for the mount any more.
+        pipe.take().is_some_and(|mut pipe| pipe.write_all(READY.as_bytes()).is_ok())
     });
     match outcome {
         Ok(()) => super::DONE,

@@ -1,26 +1,25 @@
 //! `bitkv-mount`: options, the daemon, the session.
 
 mod daemon;
+mod log;
 mod options;
 mod session;
-mod system;
+pub(super) mod system;
 mod units;
 
 pub use options::{Options, parse};
 
-use super::{DONE, FAILED, USAGE};
+use super::{DONE, FAILED, complain, explain_usage};
 use std::ffi::OsString;
+
+/// What errors are signed with.
+const PROGRAM: &str = "bitkv-mount";
 
 /// Runs `bitkv-mount` with these arguments (the program's name first); returns the exit code.
 pub fn run(arguments: Vec<OsString>) -> i32 {
     let options = match parse(arguments) {
         Ok(options) => options,
-        Err(error) => {
-            // Help and version come this way too, and are no failure.
-            let failed = error.use_stderr();
-            let _ = error.print();
-            return if failed { USAGE } else { DONE };
-        }
+        Err(error) => return explain_usage(PROGRAM, &error),
     };
     if let Some(changes) = &options.remount {
         return remount(&options, changes);
@@ -30,7 +29,7 @@ pub fn run(arguments: Vec<OsString>) -> i32 {
     match outcome {
         Ok(()) => DONE,
         Err(reason) => {
-            eprintln!("bitkv-mount: {reason}");
+            complain(PROGRAM, &reason);
             FAILED
         }
     }
@@ -43,7 +42,7 @@ fn remount(options: &Options, changes: &str) -> i32 {
     match command.args(["-i", "-o", changes]).arg(&options.mountpoint).status() {
         Ok(status) => status.code().unwrap_or(FAILED),
         Err(error) => {
-            eprintln!("bitkv-mount: {}: remounting failed: {error}", options.mountpoint.display());
+            complain(PROGRAM, &format!("{}: running mount(8): {error}", options.mountpoint.display()));
             FAILED
         }
     }

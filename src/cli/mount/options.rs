@@ -38,7 +38,7 @@ pub enum Transport {
 
 /// Mounts a BitKV store as a filesystem.
 #[derive(Parser, Clone, Debug)]
-#[command(name = "bitkv-mount", version, max_term_width = 100)]
+#[command(name = "bitkv-mount", version, max_term_width = 100, args_override_self = true)]
 pub struct Options {
     /// Directory of the store; made if it is missing
     pub data: PathBuf,
@@ -113,7 +113,7 @@ pub struct Options {
     #[arg(long, default_value_t = 8, value_name = "N", help_heading = "Kernel")]
     pub threads: usize,
 
-    /// Write the log to this file [default: the system log's standard error in the foreground, nothing otherwise]
+    /// Write the log to this file [default: standard error in the foreground, no log otherwise]
     #[arg(long, value_name = "FILE", help_heading = "Log")]
     pub log_file: Option<PathBuf>,
     /// error, warn, info, debug or trace
@@ -161,7 +161,7 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Options, clap::Error> {
         options.remount = Some(given);
         return Ok(options);
     }
-    let mut long = arguments;
+    let mut long = Vec::new();
     let mut kernel = KernelOptions::default();
     let mut read_only = false;
     for option in std::mem::take(&mut options.mount_options).iter().flat_map(|list| list.split(',')) {
@@ -169,10 +169,14 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Options, clap::Error> {
             Meaning::Nothing => {}
             Meaning::ReadOnly(value) => read_only = value,
             Meaning::Kernel(change) => change(&mut kernel),
-            Meaning::Long(argument) => long.push(argument.into()),
+            Meaning::Long(argument) => long.push(OsString::from(argument)),
         }
     }
-    let mut options = Options::try_parse_from(&long)?;
+    // In front: what stands on the command line itself has the last word, and a `--` there changes nothing.
+    let mut all = arguments;
+    let place = 1.min(all.len());
+    all.splice(place..place, long);
+    let mut options = Options::try_parse_from(&all)?;
     options.kernel = kernel;
     options.read_only |= read_only;
     check(&options).map_err(|reason| wrong(&reason))?;
@@ -226,9 +230,6 @@ fn classify(option: &str) -> Result<Meaning, String> {
         | "users"
         | "owner"
         | "group"
-        | "exec"
-        | "async"
-        | "atime"
         | "relatime"
         | "strictatime"
         | "norelatime"
@@ -242,9 +243,13 @@ fn classify(option: &str) -> Result<Meaning, String> {
         "nodev" => kernel(|kernel| kernel.dev = Some(false)),
         "suid" => kernel(|kernel| kernel.suid = Some(true)),
         "nosuid" => kernel(|kernel| kernel.suid = Some(false)),
+        // Of opposites the last one counts.
         "noexec" => kernel(|kernel| kernel.no_exec = true),
+        "exec" => kernel(|kernel| kernel.no_exec = false),
         "noatime" => kernel(|kernel| kernel.no_atime = true),
+        "atime" => kernel(|kernel| kernel.no_atime = false),
         "sync" => kernel(|kernel| kernel.sync = true),
+        "async" => kernel(|kernel| kernel.sync = false),
         "dirsync" => kernel(|kernel| kernel.dir_sync = true),
         _ => classify_named(option),
     }
@@ -255,7 +260,7 @@ fn classify_named(option: &str) -> Result<Meaning, String> {
         Some((name, value)) => (name, Some(value)),
         None => (option, None),
     };
-    if name.starts_with("x-") || name == "comment" || name == "subtype" {
+    if name.starts_with("x-") || name.starts_with("X-") || name == "comment" || name == "subtype" {
         return Ok(Meaning::Nothing);
     }
     if name == "fsname" {
@@ -310,6 +315,34 @@ mod tests {
     fn a_remount_is_the_kernels_to_carry_out() {
         let options = parsed(&["/d", "/m", "-o", "rw,remount,ro"]).unwrap();
         assert_eq!(options.remount.as_deref(), Some("rw,remount,ro"));
+    }
+
+    #[test]
+    fn the_command_line_has_the_last_word() {
+        let options = parsed(&["-o", "threads=2,threads=3,sync=always", "--sync", "fsync", "--", "/d", "/m"]);
+        let options = options.unwrap();
+        assert_eq!((options.threads, options.sync), (3, SyncMode::Fsync));
+        let options =
+            parsed(&["--allow-other", "/d", "/m", "-o", "allow_other,noexec,exec,sync,async"]).unwrap();
+        assert!(options.allow_other && !options.kernel.no_exec && !options.kernel.sync);
+        assert_eq!(parsed(&["/d", "/m", "--threads=4", "--threads=5"]).unwrap().threads, 5);
+    }
+
+    #[test]
+    fn help_is_in_groups_and_shows_defaults() {
+        let help = parsed(&["--help"]).unwrap_err();
+        for part in
+            ["Store:", "Compaction:", "Access:", "Kernel:", "Log:", "[default: 64M]", "[default: 10s]"]
+        {
+            assert!(help.contains(part), "{part} in {help}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_yet_is_not_taken() {
+        for wrong in ["--transport=ring", "--uid=1", "--umask=022", "--writeback-cache", "--salvage"] {
+            assert!(parsed(&["/d", "/m", wrong]).is_err(), "{wrong}");
+        }
     }
 
     #[test]

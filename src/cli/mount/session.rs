@@ -1,26 +1,28 @@
 //! One mount from opening the store to closing it.
 
 use super::Options;
-use super::options::{LogFormat, SyncMode};
+use super::log;
+use super::options::SyncMode;
 use super::system;
 use crate::engine::clock::RealClock;
 use crate::engine::disk::uring::UringDisk;
 use crate::engine::{Config, Durability, Policy, World};
 use crate::fs::control::Control;
+use crate::fs::control::source::VolumeSource;
+use crate::fs::traffic::Traffic;
 use crate::fs::transport::classic::Classic;
 use crate::fs::transport::mount::{self, Serving, Settings};
 use crate::fs::volume::{Volume, VolumeConfig};
-use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Layer, Registry, fmt};
 
 /// How long a mount that was taken away may go on being used before its daemon ends all the same.
 const GRACE: Duration = Duration::from_secs(2);
+/// How long operations that were taken may take to come to their end.
+const DRAIN: Duration = Duration::from_secs(60);
 /// How far ahead the kernel reads, in KiB.
 const READ_AHEAD_KIB: u32 = 1024;
 
@@ -30,37 +32,89 @@ enum Ending {
     Signal,
 }
 
-/// Mounts, calls `ready`, serves until the end, and closes the store.
-pub(super) fn run(options: &Options, ready: impl FnOnce()) -> Result<(), String> {
-    start_log(options)?;
+/// Mounts, calls `ready`, serves until the end, and closes the store. If `ready` says that nobody waits for the mount, it ends at once.
+pub(super) fn run(options: &Options, ready: impl FnOnce() -> bool) -> Result<(), String> {
+    let log = log::start(options)?;
+    log::report_panics();
     // Before there is any thread: all of them inherit it.
     system::ending_signals().thread_block().map_err(|error| format!("blocking signals: {error}"))?;
+    let (sender, endings) = channel();
+    let mounting = Arc::new(AtomicBool::new(false));
+    watch_signals(sender.clone(), mounting.clone())?;
     prepare_mountpoint(options)?;
     let volume = open(options)?;
-    let control =
-        Control::new(volume.clone(), nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
-    let adapter = Classic::new(volume.clone(), Arc::new(control));
-    let (sender, endings) = channel();
-    let mounted = mount::mount(adapter, &options.mountpoint, &settings(options));
-    let serving = match mounted {
-        Ok(serving) => serving,
-        Err(error) => {
-            let _ = volume.close();
-            return Err(format!("{}: mounting failed: {error}", options.mountpoint.display()));
-        }
+    let store = volume.store();
+    let traffic = Traffic::new(store.clock().clone(), store.partition_count());
+    let source = VolumeSource::new(volume.clone(), traffic.clone(), log);
+    let (uid, gid) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
+    let control = Control::new(Box::new(source), uid, gid);
+    let adapter = Classic::new(volume.clone(), Arc::new(control), traffic.clone());
+    // From here on a signal ends the mount in order; before, there was nothing to be put in order.
+    mounting.store(true, Ordering::SeqCst);
+    let served = match mount::mount(adapter, &options.mountpoint, &settings(options)) {
+        Ok(serving) => serve(options, serving, sender, &endings, ready),
+        Err(error) => Err(format!("{}: mounting failed: {error}", options.mountpoint.display())),
     };
-    serve_and_watch(serving, sender)?;
+    let closed = close(options, &volume, &traffic);
+    served.and(closed)
+}
+
+fn serve(
+    options: &Options,
+    serving: Serving,
+    sender: Sender<Ending>,
+    endings: &Receiver<Ending>,
+    ready: impl FnOnce() -> bool,
+) -> Result<(), String> {
+    spawn("bitkv-session", move || {
+        let ended = serving.run().map_err(|error| format!("serving the mount failed: {error}"));
+        let _ = sender.send(Ending::Unmounted(ended));
+    })?;
     tune_read_ahead(options);
     tracing::info!("{} is mounted on {}", options.data.display(), options.mountpoint.display());
-    ready();
-    let served = wait_for_end(options, &endings);
+    if !ready() {
+        tracing::warn!("whoever wanted the mount is gone: ending");
+        return take_away(options, endings);
+    }
+    match endings.recv() {
+        Ok(Ending::Unmounted(ended)) => ended,
+        Ok(Ending::Signal) => take_away(options, endings),
+        Err(_) => Err("the threads that serve the mount are gone".to_string()),
+    }
+}
+
+/// Unmounts. What is still open keeps the mount alive for a while; it gets ENOTCONN when we are gone.
+fn take_away(options: &Options, endings: &Receiver<Ending>) -> Result<(), String> {
+    if let Err(error) = system::detach(&options.mountpoint) {
+        tracing::warn!("{}: unmounting failed: {error}", options.mountpoint.display());
+    }
+    let started = std::time::Instant::now();
+    loop {
+        match endings.recv_timeout(GRACE.saturating_sub(started.elapsed())) {
+            Ok(Ending::Unmounted(ended)) => return ended,
+            // Impatience changes nothing.
+            Ok(Ending::Signal) => {}
+            Err(_) => return Ok(()),
+        }
+    }
+}
+
+/// Nothing may be under way when the store is closed; and once it is, nothing may come in.
+fn close(options: &Options, volume: &Volume, traffic: &Traffic) -> Result<(), String> {
+    let name = options.data.display();
+    let left = traffic.drain(DRAIN);
+    if left > 0 {
+        // As after a crash: nothing that was acknowledged is lost, and the next opening takes a little longer.
+        return Err(format!(
+            "{name}: {left} operations don't end; the store is left as it is, and recovers when it is mounted again"
+        ));
+    }
     let closed = volume.close();
-    tracing::info!("{} is closed", options.data.display());
+    tracing::info!("{name} is closed");
     closed.map_err(|error| {
         let why = std::io::Error::from_raw_os_error(error.0);
-        format!("{}: not everything could be made durable: {why}", options.data.display())
-    })?;
-    served
+        format!("{name}: not everything could be made durable: {why}; see the log, and the disk's health")
+    })
 }
 
 fn settings(options: &Options) -> Settings {
@@ -127,6 +181,12 @@ fn prepare_mountpoint(options: &Options) -> Result<(), String> {
             .map_err(|error| format!("{name}: the dead mount there can't be taken away: {error}"))?;
         tracing::warn!("{name}: took away a mount whose daemon had died");
     }
+    if hides(mountpoint, &options.data) {
+        return Err(format!(
+            "{name}: the store's directory {} lies there, and the mount would hide it from its own daemon; mount elsewhere",
+            options.data.display()
+        ));
+    }
     match std::fs::metadata(mountpoint) {
         Ok(found) if found.is_dir() => Ok(()),
         Ok(_) => Err(format!("{name}: not a directory; mount on a directory")),
@@ -134,48 +194,35 @@ fn prepare_mountpoint(options: &Options) -> Result<(), String> {
     }
 }
 
-/// Threads that serve the mount and wait for signals; either tells when it is over.
-fn serve_and_watch(serving: Serving, sender: Sender<Ending>) -> Result<(), String> {
-    let signals = sender.clone();
-    let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
-        let spawned = std::thread::Builder::new().name(name.to_string()).spawn(work);
-        spawned.map(drop).map_err(|error| format!("starting a thread: {error}"))
-    };
-    spawn(
-        "bitkv-session",
-        Box::new(move || {
-            let ended = serving.run().map_err(|error| format!("serving the mount failed: {error}"));
-            let _ = sender.send(Ending::Unmounted(ended));
-        }),
-    )?;
-    spawn(
-        "bitkv-signals",
-        Box::new(move || {
-            while let Ok(signal) = system::ending_signals().wait() {
-                tracing::info!("{signal}: ending");
-                if signals.send(Ending::Signal).is_err() {
-                    return;
-                }
-            }
-        }),
-    )
+/// Whether a mount there would cover the store's directory, which may yet have to be made.
+fn hides(mountpoint: &Path, data: &Path) -> bool {
+    let existing = data.ancestors().find_map(|ancestor| {
+        let rest = data.strip_prefix(ancestor).ok()?;
+        Some(ancestor.canonicalize().ok()?.join(rest))
+    });
+    let mountpoint = mountpoint.canonicalize();
+    existing.is_some_and(|data| mountpoint.is_ok_and(|mountpoint| data.starts_with(mountpoint)))
 }
 
-fn wait_for_end(options: &Options, endings: &Receiver<Ending>) -> Result<(), String> {
-    match endings.recv() {
-        Ok(Ending::Unmounted(ended)) => ended,
-        Ok(Ending::Signal) => {
-            if let Err(error) = system::detach(&options.mountpoint) {
-                tracing::warn!("{}: unmounting failed: {error}", options.mountpoint.display());
+/// Waits for signals. Until there is a mount to end, one simply ends the process: opening a store may be broken off anywhere.
+fn watch_signals(sender: Sender<Ending>, mounting: Arc<AtomicBool>) -> Result<(), String> {
+    spawn("bitkv-signals", move || {
+        while let Ok(signal) = system::ending_signals().wait() {
+            tracing::info!("{signal}: ending");
+            if !mounting.load(Ordering::SeqCst) {
+                eprintln!("bitkv-mount: {signal} came before the mount was there");
+                std::process::exit(super::FAILED);
             }
-            // What is still open keeps the mount alive; it gets ENOTCONN when we are gone.
-            match endings.recv_timeout(GRACE) {
-                Ok(Ending::Unmounted(ended)) => ended,
-                _ => Ok(()),
+            if sender.send(Ending::Signal).is_err() {
+                return;
             }
         }
-        Err(_) => Err("the threads that serve the mount are gone".to_string()),
-    }
+    })
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), String> {
+    let spawned = std::thread::Builder::new().name(name.to_string()).spawn(work);
+    spawned.map(drop).map_err(|error| format!("starting a thread: {error}"))
 }
 
 fn tune_read_ahead(options: &Options) {
@@ -185,34 +232,22 @@ fn tune_read_ahead(options: &Options) {
     let _ = std::fs::write(path, READ_AHEAD_KIB.to_string());
 }
 
-fn start_log(options: &Options) -> Result<(), String> {
-    // The binding complains of a mount that is gone when it wants to unmount, which is how all mounts end.
-    let levels = Targets::new().with_default(options.log_level).with_target("fuser", tracing::Level::ERROR);
-    let started = match (&options.log_file, options.log_format) {
-        (Some(path), format) => {
-            let file = File::options().create(true).append(true).open(path);
-            let file = Arc::new(file.map_err(|error| format!("{}: {error}", path.display()))?);
-            match format {
-                LogFormat::Text => {
-                    install(fmt::layer().with_ansi(false).with_target(false).with_writer(file), levels)
-                }
-                LogFormat::Json => install(fmt::layer().json().with_target(false).with_writer(file), levels),
-            }
-        }
-        (None, _) if !options.foreground => return Ok(()),
-        (None, LogFormat::Text) => {
-            install(fmt::layer().with_target(false).with_writer(std::io::stderr), levels)
-        }
-        (None, LogFormat::Json) => {
-            install(fmt::layer().json().with_target(false).with_writer(std::io::stderr), levels)
-        }
-    };
-    started.map_err(|error| format!("starting the log: {error}"))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn install(
-    layer: impl Layer<Registry> + Send + Sync + 'static,
-    levels: Targets,
-) -> Result<(), tracing_subscriber::util::TryInitError> {
-    tracing_subscriber::registry().with(layer.with_filter(levels)).try_init()
+    #[test]
+    fn a_mount_must_not_hide_its_store() {
+        let place = tempfile::tempdir().unwrap();
+        let path = |name: &str| place.path().join(name);
+        std::fs::create_dir_all(path("a/mnt")).unwrap();
+        std::os::unix::fs::symlink("a", path("link")).unwrap();
+        for data in ["a", "a/data", "a/not/yet", "link/data"] {
+            assert!(hides(&path("a"), &path(data)), "{data}");
+        }
+        for data in ["data", "ab", "not/yet"] {
+            assert!(!hides(&path("a"), &path(data)), "{data}");
+        }
+        assert!(!hides(&path("a/mnt"), &path("a")));
+    }
 }

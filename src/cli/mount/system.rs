@@ -1,12 +1,14 @@
-//! Calls to the system that the standard library lacks. The one call without a safe wrapper is `fork`.
+//! Calls to the system that the standard library lacks. Those without a safe wrapper: `fork`, and what there is to know of another process.
 #![allow(unsafe_code)]
 
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{ForkResult, fork};
 use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// Which of the two we are after a fork.
 pub(super) enum Side {
@@ -64,4 +66,74 @@ pub(super) fn device_of(mountpoint: &Path) -> io::Result<(u64, u64)> {
     use std::os::unix::fs::MetadataExt;
     let device = std::fs::metadata(mountpoint)?.dev();
     Ok((nix::sys::stat::major(device), nix::sys::stat::minor(device)))
+}
+
+/// Another process, kept apart from a later one with the same number.
+pub(in crate::cli) struct Process {
+    pid: u32,
+    descriptor: OwnedFd,
+}
+
+impl Process {
+    /// The process with this number.
+    pub(in crate::cli) fn open(pid: u32) -> io::Result<Self> {
+        let number = libc::pid_t::try_from(pid).map_err(|_| io::Error::from_raw_os_error(libc::ESRCH))?;
+        // SAFETY: the call takes two numbers and no memory of ours.
+        let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, number, 0) };
+        if descriptor < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
+        Ok(Process { pid, descriptor: unsafe { OwnedFd::from_raw_fd(descriptor as i32) } })
+    }
+
+    /// Waits until the process has ended, so long at most; whether it has.
+    pub(in crate::cli) fn wait(&self, wait_max: Duration) -> io::Result<bool> {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        let mut polled = [PollFd::new(self.descriptor.as_fd(), PollFlags::POLLIN)];
+        let milliseconds = i32::try_from(wait_max.as_millis()).unwrap_or(i32::MAX);
+        let timeout = PollTimeout::try_from(milliseconds).unwrap_or(PollTimeout::MAX);
+        Ok(poll(&mut polled, timeout)? > 0)
+    }
+
+    /// How a process that has ended has ended, in the form of `wait`; None if it can't be known. It isn't our child: as long as its parent
+    /// hasn't reaped it, its state file tells; afterwards the kernel does, from Linux 6.15 on.
+    pub(in crate::cli) fn wait_status(&self) -> Option<i32> {
+        self.status_of_zombie().or_else(|| self.status_of_reaped())
+    }
+
+    fn status_of_zombie(&self) -> Option<i32> {
+        // Were it reaped, and its number another zombie's by now, that one's end would be told; numbers don't come round that fast.
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
+        let (_, fields) = stat.rsplit_once(')')?;
+        let fields: Vec<&str> = fields.split_whitespace().collect();
+        if *fields.first()? != "Z" { None } else { fields.last()?.parse().ok() }
+    }
+
+    fn status_of_reaped(&self) -> Option<i32> {
+        // SAFETY: all fields are numbers, for which zeros are valid.
+        let mut info: libc::pidfd_info = unsafe { std::mem::zeroed() };
+        info.mask = u64::from(libc::PIDFD_INFO_EXIT);
+        // SAFETY: the request carries the size of the structure, which outlives the call and which the kernel fills no further.
+        let result = unsafe { libc::ioctl(self.descriptor.as_raw_fd(), libc::PIDFD_GET_INFO, &raw mut info) };
+        let told = result == 0 && info.mask & u64::from(libc::PIDFD_INFO_EXIT) != 0;
+        told.then_some(info.exit_code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_another_process_is_seen_with_its_status() {
+        let mut child = Command::new("sh").args(["-c", "sleep 0.05; exit 7"]).spawn().unwrap();
+        let process = Process::open(child.id()).unwrap();
+        assert!(!process.wait(Duration::ZERO).unwrap());
+        assert!(process.wait(Duration::from_secs(60)).unwrap());
+        assert_eq!(process.wait_status(), Some(0x700));
+        child.wait().unwrap();
+        // Older kernels don't tell any more.
+        assert!(matches!(process.wait_status(), Some(0x700) | None));
+    }
 }

@@ -16,26 +16,32 @@ pub(super) struct File {
 pub(super) enum Trigger {
     Compact,
     Sync,
+    LogLevel,
 }
 
 const fn shows(name: &'static str, render: fn(&Control) -> String) -> File {
     File { name, permissions: 0o400, render: Some(render), trigger: None }
 }
 
+const fn does(name: &'static str, trigger: Trigger) -> File {
+    File { name, permissions: 0o200, render: None, trigger: Some(trigger) }
+}
+
+const fn both(name: &'static str, render: fn(&Control) -> String, trigger: Trigger) -> File {
+    File { name, permissions: 0o600, render: Some(render), trigger: Some(trigger) }
+}
+
+/// A new file gets its line at the end: its number follows from its place.
 pub(super) const FILES: &[File] = &[
-    shows("version", render::version),
-    shows("health", render::health),
-    shows("stats", render::stats),
-    shows("stats.json", render::stats_json),
-    shows("partitions", render::partitions),
-    shows("segments", render::segments),
-    shows("config", render::config),
-    shows("errors", render::errors),
-    File {
-        name: "compact",
-        permissions: 0o600,
-        render: Some(render::compact),
-        trigger: Some(Trigger::Compact),
-    },
-    File { name: "sync", permissions: 0o200, render: None, trigger: Some(Trigger::Sync) },
+    shows("version", |_| render::version()),
+    shows("health", |control| render::health(control.source.latch_reason(), &control.source.report())),
+    shows("stats", |control| render::stats(&control.source.report())),
+    shows("stats.json", |control| render::stats_json(&control.source.report())),
+    shows("partitions", |control| render::partitions(&control.source.report())),
+    shows("segments", |control| render::segments(&control.source.segments())),
+    shows("config", |control| render::config(&control.source.options())),
+    shows("errors", |control| render::errors(&control.source.damages())),
+    both("compact", |control| control.progress.show(), Trigger::Compact),
+    does("sync", Trigger::Sync),
+    both("log_level", |control| render::log_level(control.source.log_level()), Trigger::LogLevel),
 ];

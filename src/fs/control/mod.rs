@@ -6,17 +6,19 @@
 
 mod files;
 mod render;
+pub mod report;
+pub mod source;
 mod trigger;
 
 use super::errno::Errno;
 use super::types::*;
-use super::volume::Volume;
 use files::{FILES, File};
 use parking_lot::Mutex;
+use report::Source;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering};
+use trigger::Progress;
 
 /// Name of the directory.
 const NAME: &[u8] = b".bitkv";
@@ -46,8 +48,7 @@ impl ControlNode {
 
 /// The control directory of a mounted volume.
 pub struct Control {
-    volume: Volume,
-    started: Instant,
+    source: Box<dyn Source>,
     /// Who mounted: owner of everything here.
     uid: u32,
     gid: u32,
@@ -56,25 +57,19 @@ pub struct Control {
     progress: Arc<Progress>,
 }
 
-/// Of a compaction by hand.
-#[derive(Default)]
-struct Progress {
-    compacting: AtomicBool,
-    compacted_bytes: AtomicU64,
-}
-
+/// What one opening sees.
 struct Snapshot {
     file: usize,
-    content: Vec<u8>,
+    content: Arc<[u8]>,
     lookups: u64,
+    moment: Time,
 }
 
 impl Control {
-    /// The control directory of a volume, owned by who mounted it.
-    pub fn new(volume: Volume, uid: u32, gid: u32) -> Self {
+    /// A control directory, owned by who mounted it.
+    pub fn new(source: Box<dyn Source>, uid: u32, gid: u32) -> Self {
         Control {
-            volume,
-            started: Instant::now(),
+            source,
             uid,
             gid,
             snapshots: Mutex::default(),
@@ -97,10 +92,12 @@ impl Control {
             return Ok(ControlNode { attributes: self.directory() });
         }
         let file = FILES.iter().position(|file| file.name.as_bytes() == name).ok_or(Errno::ENOENT)?;
-        let content = FILES[file].render.map_or_else(Vec::new, |render| render(self).into_bytes());
+        let content: Arc<[u8]> =
+            FILES[file].render.map_or_else(Vec::new, |render| render(self).into_bytes()).into();
         let node = Inode(self.next.fetch_add(1, Ordering::Relaxed));
-        let attributes = self.attributes_of(node, &FILES[file], content.len() as u64);
-        self.snapshots.lock().insert(node, Snapshot { file, content, lookups: 1 });
+        let moment = self.source.now();
+        let attributes = self.attributes_of(node, &FILES[file], content.len() as u64, moment);
+        self.snapshots.lock().insert(node, Snapshot { file, content, lookups: 1, moment });
         Ok(ControlNode { attributes })
     }
 
@@ -126,7 +123,8 @@ impl Control {
         let snapshots = self.snapshots.lock();
         let snapshot = snapshots.get(&inode).ok_or(Errno::ESTALE)?;
         let fixed = Inode(CONTROL_BIT | (snapshot.file as u64 + 2));
-        Ok(self.attributes_of(fixed, &FILES[snapshot.file], snapshot.content.len() as u64))
+        let size = snapshot.content.len() as u64;
+        Ok(self.attributes_of(fixed, &FILES[snapshot.file], size, snapshot.moment))
     }
 
     /// Truncation of a trigger is what a shell does before it writes: fine, and changes nothing.
@@ -151,8 +149,7 @@ impl Control {
         if inode == DIRECTORY {
             return Err(Errno::EISDIR);
         }
-        let snapshots = self.snapshots.lock();
-        let content = &snapshots.get(&inode).ok_or(Errno::ESTALE)?.content;
+        let content = self.snapshots.lock().get(&inode).ok_or(Errno::ESTALE)?.content.clone();
         let start = usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
         let end = start.saturating_add(length as usize).min(content.len());
         Ok(content[start..end].to_vec())
@@ -164,12 +161,7 @@ impl Control {
     /// EPERM where nothing can be ordered; else what the order came to.
     pub async fn write(&self, inode: Inode, data: &[u8]) -> Answer<()> {
         let file = self.snapshots.lock().get(&inode).map(|snapshot| snapshot.file).ok_or(Errno::ESTALE)?;
-        let trigger = FILES[file].trigger.ok_or(Errno::EPERM)?;
-        let text = std::str::from_utf8(data).map_err(|_| Errno::EINVAL)?;
-        for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
-            self.pull(trigger, line).await?;
-        }
-        Ok(())
+        self.pull(FILES[file].trigger.ok_or(Errno::EPERM)?, data).await
     }
 
     /// The names behind a position.
@@ -185,15 +177,14 @@ impl Control {
     }
 
     fn directory(&self) -> Attributes {
-        let mut attributes = self.attributes_of(DIRECTORY, &FILES[0], 0);
+        let mut attributes = self.attributes_of(DIRECTORY, &FILES[0], 0, self.source.now());
         attributes.kind = Kind::Directory;
         attributes.permissions = 0o500;
         attributes.links = 2;
         attributes
     }
 
-    fn attributes_of(&self, inode: Inode, file: &File, size: u64) -> Attributes {
-        let now = self.volume.now();
+    fn attributes_of(&self, inode: Inode, file: &File, size: u64, moment: Time) -> Attributes {
         Attributes {
             inode,
             kind: Kind::File,
@@ -205,10 +196,13 @@ impl Control {
             size,
             blocks: size.div_ceil(512),
             block_bytes: 4096,
-            accessed: now,
-            modified: now,
-            changed: now,
-            born: now,
+            accessed: moment,
+            modified: moment,
+            changed: moment,
+            born: moment,
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,25 +1,26 @@
-//! What the control files show. Each takes its numbers once, so that a file is of one moment.
+//! What the control files show: numbers to text. Pure.
 
-use super::Control;
-use crate::engine::Durability;
-use crate::engine::stats::{PartitionStats, StoreStats};
+use super::report::{Damage, Report};
+use crate::engine::stats::{PartitionStats, SegmentStats};
+use crate::fs::traffic::Latency;
 use std::fmt::Write;
-use std::sync::atomic::Ordering;
 
 /// Version of the on-disk format.
 const FORMAT: u32 = 1;
+/// How many integrity errors are shown.
+const DAMAGES_SHOWN: usize = 256;
 
-pub(super) fn version(_: &Control) -> String {
+pub(super) fn version() -> String {
     format!("bitkv {} format {FORMAT}\n", env!("CARGO_PKG_VERSION"))
 }
 
-pub(super) fn health(control: &Control) -> String {
-    let store = control.volume.store();
-    let stats = store.stats();
-    match store.read_only_reason() {
-        Some(reason) => format!("read-only: {reason}\n"),
-        None if stats.crc_errors > 0 => {
-            format!("degraded: {} reads failed their checksum, see .bitkv/errors\n", stats.crc_errors)
+pub(super) fn health(latch_reason: Option<String>, report: &Report) -> String {
+    let crc_errors = report.store.crc_errors;
+    match latch_reason {
+        // One line, whatever the reason looks like.
+        Some(reason) => format!("read-only: {}\n", reason.replace('\n', " ")),
+        None if crc_errors > 0 => {
+            format!("degraded: {crc_errors} reads failed their checksum, see .bitkv/errors\n")
         }
         None => "ok\n".to_string(),
     }
@@ -33,31 +34,39 @@ enum Unit {
     Seconds,
     Micros,
     Millis,
-    Ratio,
+}
+
+#[derive(Clone, Copy)]
+enum Value {
+    Whole(u64, Unit),
+    Ratio(f64),
 }
 
 struct Row {
     name: &'static str,
-    value: f64,
-    unit: Unit,
+    value: Value,
 }
 
-fn rows(control: &Control) -> Vec<Row> {
+/// The names never change their meaning.
+fn rows(report: &Report) -> Vec<Row> {
     use Unit::*;
-    let s: StoreStats = control.volume.store().stats();
-    let counts = control.volume.counts();
-    let ratio = |a: u64, b: u64| if b == 0 { 0.0 } else { a as f64 / b as f64 };
-    let sum = |field: fn(&PartitionStats) -> u64| s.partitions.iter().map(field).sum::<u64>() as f64;
-    let row = |name, value: u64, unit| Row { name, value: value as f64, unit };
+    let s = &report.store;
+    let counts = &report.counts;
+    let sum = |field: fn(&PartitionStats) -> u64| s.partitions.iter().map(field).sum::<u64>();
+    let row = |name, value: u64, unit| Row { name, value: Value::Whole(value, unit) };
+    let ratio = |name, a: u64, b: u64| Row {
+        name,
+        value: Value::Ratio(if b == 0 { 0.0 } else { a as f64 / b as f64 }),
+    };
     vec![
-        Row { name: "uptime_seconds", value: control.started.elapsed().as_secs() as f64, unit: Seconds },
+        row("uptime_seconds", report.uptime_seconds, Seconds),
         row("files", counts.files, Count),
         row("directories", counts.directories, Count),
         row("orphans", counts.orphans, Count),
         row("orphans_reclaimed", counts.orphans_reclaimed, Count),
         row("keys", s.keys, Count),
         row("keydir_bytes", s.keydir_bytes, Bytes),
-        Row { name: "bytes_per_key", value: ratio(s.keydir_bytes, s.keys), unit: Ratio },
+        ratio("bytes_per_key", s.keydir_bytes, s.keys),
         row("live_bytes", s.live_bytes, Bytes),
         row("dead_bytes", s.dead_bytes, Bytes),
         row("total_bytes", s.file_bytes, Bytes),
@@ -68,7 +77,7 @@ fn rows(control: &Control) -> Vec<Row> {
         row("deletes", s.deletes, Count),
         row("bytes_written", s.bytes_written, Bytes),
         row("bytes_read", s.bytes_read, Bytes),
-        Row { name: "write_amplification", value: ratio(s.bytes_written, s.user_bytes_written), unit: Ratio },
+        ratio("write_amplification", s.bytes_written, s.user_bytes_written),
         row("fsyncs", s.syncs, Count),
         row("sync_rounds", s.sync_rounds, Count),
         row("fsync_p50_us", s.sync_p50_us, Micros),
@@ -83,141 +92,151 @@ fn rows(control: &Control) -> Vec<Row> {
         row("recovery_ms", s.recovery_ns / 1_000_000, Millis),
         row("recovery_keys", s.recovery_keys, Count),
         row("cleanup_failures", s.cleanup_failures, Count),
-        Row { name: "turns_passed_on", value: sum(|row| row.passed_on), unit: Count },
-        Row { name: "panics", value: sum(|row| row.panics), unit: Count },
+        row("turns_passed_on", sum(|row| row.passed_on), Count),
+        row("panics", sum(|row| row.panics), Count),
         row("last_number", s.last_number, Count),
         row("settled", s.settled, Count),
         row("stable", s.stable, Count),
     ]
 }
 
-fn exact(row: &Row) -> String {
-    if row.unit == Unit::Ratio { format!("{:.2}", row.value) } else { format!("{:.0}", row.value) }
+fn exact(value: Value) -> String {
+    match value {
+        Value::Whole(number, _) => number.to_string(),
+        Value::Ratio(ratio) => format!("{ratio:.2}"),
+    }
 }
 
-fn human(row: &Row) -> Option<String> {
+/// For people; None where the exact number reads well enough.
+fn human(value: Value) -> Option<String> {
+    let Value::Whole(number, unit) = value else { return None };
     let scaled = |step: f64, units: &[&str]| {
-        let mut value = row.value;
-        let mut unit = 0;
-        while value >= step && unit + 1 < units.len() {
-            value /= step;
-            unit += 1;
+        let mut scaled = number as f64;
+        let mut index = 0;
+        while scaled >= step && index + 1 < units.len() {
+            scaled /= step;
+            index += 1;
         }
-        (unit > 0).then(|| format!("{value:.1} {}", units[unit]))
+        (index > 0).then(|| format!("{scaled:.1} {}", units[index]))
     };
-    match row.unit {
+    match unit {
         Unit::Bytes => scaled(1024.0, &["B", "KiB", "MiB", "GiB", "TiB"]),
         Unit::Count => scaled(1000.0, &["", "thousand", "million", "billion"]),
         Unit::Micros => scaled(1000.0, &["us", "ms", "s"]),
         Unit::Millis => scaled(1000.0, &["ms", "s"]),
         Unit::Seconds => {
-            let seconds = row.value as u64;
-            (seconds >= 60).then(|| format!("{}h {}m {}s", seconds / 3600, seconds / 60 % 60, seconds % 60))
+            (number >= 60).then(|| format!("{}h {}m {}s", number / 3600, number / 60 % 60, number % 60))
         }
-        Unit::Ratio => None,
     }
 }
 
-pub(super) fn stats(control: &Control) -> String {
+pub(super) fn stats(report: &Report) -> String {
     let mut out = String::new();
-    for row in rows(control) {
-        let _ = match human(&row) {
-            Some(human) => writeln!(out, "{}: {} ({human})", row.name, exact(&row)),
-            None => writeln!(out, "{}: {}", row.name, exact(&row)),
+    for Row { name, value } in rows(report) {
+        let _ = match human(value) {
+            Some(human) => writeln!(out, "{name}: {} ({human})", exact(value)),
+            None => writeln!(out, "{name}: {}", exact(value)),
         };
     }
-    out.push_str("transport: dev\n");
+    let _ = writeln!(out, "transport: {}", report.transport);
     out
 }
 
-pub(super) fn stats_json(control: &Control) -> String {
+pub(super) fn stats_json(report: &Report) -> String {
     let fields: Vec<String> =
-        rows(control).iter().map(|row| format!("\"{}\": {}", row.name, exact(row))).collect();
-    format!("{{{}, \"transport\": \"dev\"}}\n", fields.join(", "))
+        rows(report).iter().map(|row| format!("\"{}\": {}", row.name, exact(row.value))).collect();
+    format!("{{{}, \"transport\": \"{}\"}}\n", fields.join(", "), report.transport)
 }
 
-pub(super) fn partitions(control: &Control) -> String {
-    let mut out = String::from(
-        "id\tkeys\tkeydir_bytes\tqueue_depth\tops\tlive_bytes\tdead_bytes\ttotal_bytes\tsegments\tunsynced_bytes\n",
-    );
-    for row in control.volume.store().stats().partitions {
-        let _ = writeln!(
-            out,
-            "{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}",
-            row.partition,
+/// A table: a header row, then the rows, in columns between tabs.
+fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let mut out = header.join("\t");
+    out.push('\n');
+    for row in rows {
+        debug_assert_eq!(row.len(), header.len());
+        out.push_str(&row.join("\t"));
+        out.push('\n');
+    }
+    out
+}
+
+pub(super) fn partitions(report: &Report) -> String {
+    let header = [
+        "id",
+        "keys",
+        "keydir_bytes",
+        "queue_depth",
+        "ops",
+        "p50_us",
+        "p99_us",
+        "live_bytes",
+        "dead_bytes",
+        "segments",
+        "unsynced_bytes",
+    ];
+    let row = |row: &PartitionStats| {
+        let Latency { p50_us, p99_us } =
+            report.latencies.get(usize::from(row.partition)).copied().unwrap_or_default();
+        let numbers = [
+            u64::from(row.partition),
             row.keys,
             row.keydir_bytes,
             row.queue_depth,
             row.operations,
+            p50_us,
+            p99_us,
             row.live_bytes,
             row.dead_bytes,
-            row.file_bytes,
             row.segments,
-            row.unsynced_bytes
-        );
-    }
-    out
+            row.unsynced_bytes,
+        ];
+        numbers.iter().map(u64::to_string).collect()
+    };
+    table(&header, report.store.partitions.iter().map(row))
 }
 
-pub(super) fn segments(control: &Control) -> String {
-    let mut out =
-        String::from("partition\tsegment\tstate\tkeys\tlive_bytes\tdead_bytes\ttotal_bytes\tdead_ratio\n");
-    for row in control.volume.store().segment_stats() {
+pub(super) fn segments(segments: &[SegmentStats]) -> String {
+    let header =
+        ["partition", "segment", "state", "keys", "live_bytes", "dead_bytes", "total_bytes", "dead_ratio"];
+    let row = |row: &SegmentStats| {
         let bytes = row.live_bytes + row.dead_bytes;
         let dead_ratio = if bytes == 0 { 0.0 } else { row.dead_bytes as f64 / bytes as f64 };
-        let _ = writeln!(
-            out,
-            "{}\t{}\t{}\t{}\t{}\t{}\t{}\t{dead_ratio:.3}",
-            row.partition,
-            row.segment,
-            row.state.name(),
-            row.live_records,
-            row.live_bytes,
-            row.dead_bytes,
-            row.file_bytes,
-        );
-    }
-    out
-}
-
-pub(super) fn config(control: &Control) -> String {
-    let volume = &control.volume;
-    let config = volume.store().config();
-    let (sync, interval) = match config.durability {
-        Durability::Interval(interval) => ("interval", format!("{}ms", interval.as_millis())),
-        Durability::Always => ("always", "-".to_string()),
-        Durability::Explicit => ("fsync", "-".to_string()),
+        vec![
+            row.partition.to_string(),
+            row.segment.to_string(),
+            row.state.name().to_string(),
+            row.live_records.to_string(),
+            row.live_bytes.to_string(),
+            row.dead_bytes.to_string(),
+            row.file_bytes.to_string(),
+            format!("{dead_ratio:.3}"),
+        ]
     };
-    format!(
-        "partitions={}\nsync={sync}\nsync-interval={interval}\nsegment-size={}\nchunk-size={}\ncompact-rate={}\n\
-         compact-threshold={}\nauto-compact={}\nread-only={}\n",
-        volume.store().partition_count(),
-        config.segment_bytes,
-        volume.chunk_bytes(),
-        config.compact_bytes_per_second,
-        config.compact_threshold,
-        config.auto_compact,
-        config.read_only,
-    )
+    table(&header, segments.iter().map(row))
 }
 
-pub(super) fn errors(control: &Control) -> String {
+pub(super) fn config(options: &[(&'static str, String)]) -> String {
+    options.iter().map(|(name, value)| format!("{name}={value}\n")).collect()
+}
+
+/// The newest last.
+pub(super) fn errors(damages: &[Damage]) -> String {
     let mut out = String::new();
-    for error in control.volume.store().integrity_errors() {
+    for damage in &damages[damages.len().saturating_sub(DAMAGES_SHOWN)..] {
+        let Damage { noticed_seconds, partition, segment, offset, whose } = damage;
         let _ = writeln!(
             out,
-            "{}\tpartition {}\tsegment {}\toffset {}\t{}",
-            error.noticed_ns / 1_000_000_000,
-            error.partition,
-            error.segment,
-            error.offset,
-            control.volume.describe(&error.key),
+            "{noticed_seconds}\tpartition {partition}\tsegment {segment}\toffset {offset}\t{}",
+            // A name may hold anything; here an error is a line.
+            whose.replace('\n', "\\n")
         );
     }
     out
 }
 
-pub(super) fn compact(control: &Control) -> String {
-    let state = if control.progress.compacting.load(Ordering::Acquire) { "running" } else { "idle" };
-    format!("{state}\nreclaimed_bytes: {}\n", control.progress.compacted_bytes.load(Ordering::Relaxed))
+pub(super) fn log_level(level: Option<String>) -> String {
+    format!("{}\n", level.as_deref().unwrap_or("off"))
 }
+
+#[cfg(test)]
+mod tests;

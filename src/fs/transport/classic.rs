@@ -3,16 +3,22 @@
 //!
 //! A reply that is dropped unsent (its operation panicked) answers EIO.
 
-use super::convert::{self, FOR_EVER, errno};
-use crate::fs::control::{Control, ControlNode, is_control};
+use super::answer::{
+    GENERATION, answer_attributes, answer_control_entry, answer_data, answer_empty, answer_entry,
+    answer_xattr,
+};
+use super::convert::{self, FOR_EVER, caller, errno, inode};
+use super::listing;
+use crate::fs::control::{Control, is_control};
 use crate::fs::errno::Errno;
+use crate::fs::traffic::Traffic;
 use crate::fs::types::*;
 use crate::fs::volume::{Near, Volume};
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
-    IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
-    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, IoctlFlags,
+    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite,
+    ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use std::ffi::OsStr;
 use std::io;
@@ -25,32 +31,31 @@ use std::time::{Duration, SystemTime};
 const REQUEST_BYTES_MAX: u32 = 1024 * 1024;
 /// Requests that nobody waits for at once (read-ahead) which the kernel may have under way.
 const BACKGROUND_MAX: u16 = 64;
-/// How many names one listing request is answered with at most.
-const NAMES_MAX: usize = 1024;
-/// The same for names with attributes, which take more room.
-const NAMES_PLUS_MAX: usize = 256;
-/// Inode numbers are never used twice.
-const GENERATION: Generation = Generation(0);
-
 /// The adapter between the kernel and a volume.
 pub struct Classic {
     volume: Volume,
     control: Arc<Control>,
+    traffic: Arc<Traffic>,
 }
 
 impl Classic {
-    /// An adapter for the volume; its root has `.bitkv`.
-    pub fn new(volume: Volume, control: Arc<Control>) -> Self {
-        Classic { volume, control }
+    /// An adapter for the volume; its root has `.bitkv`. Every operation of the volume goes through `traffic`.
+    pub fn new(volume: Volume, control: Arc<Control>, traffic: Arc<Traffic>) -> Self {
+        Classic { volume, control, traffic }
     }
 
-    /// Runs an operation near an inode or name.
+    /// Runs an operation near an inode or name. Once the mount ends it isn't taken any more: dropped, its reply answers EIO.
     fn run<F: Future<Output = ()> + Send + 'static>(
         &self,
         near: Near<'_>,
         operation: impl FnOnce(Volume) -> F,
     ) {
-        self.volume.dispatch(near, operation(self.volume.clone()));
+        let Some(passage) = self.traffic.enter(self.volume.partition_near(near)) else { return };
+        let operation = operation(self.volume.clone());
+        self.volume.dispatch(near, async move {
+            operation.await;
+            drop(passage);
+        });
     }
 
     fn make(
@@ -70,50 +75,6 @@ impl Classic {
         self.run(Near::Name(parent, &near), |volume| async move {
             reply(volume.make(caller, parent, &name, new).await);
         });
-    }
-}
-
-fn inode(number: INodeNo) -> Inode {
-    Inode(number.0)
-}
-
-fn caller(request: &Request) -> Caller {
-    Caller { uid: request.uid(), gid: request.gid() }
-}
-
-fn answer_entry(reply: ReplyEntry, answer: Answer<Attributes>) {
-    match answer {
-        Ok(attributes) => reply.entry(&FOR_EVER, &convert::attributes(&attributes), GENERATION),
-        Err(error) => reply.error(errno(error)),
-    }
-}
-
-fn answer_empty(reply: ReplyEmpty, answer: Answer<()>) {
-    match answer {
-        Ok(()) => reply.ok(),
-        Err(error) => reply.error(errno(error)),
-    }
-}
-
-/// A value for a caller who may only want to know its size.
-fn answer_xattr(reply: ReplyXattr, size: u32, answer: Answer<Vec<u8>>) {
-    match answer {
-        Ok(value) if size == 0 => reply.size(value.len() as u32),
-        Ok(value) if value.len() > size as usize => reply.error(fuser::Errno::ERANGE),
-        Ok(value) => reply.data(&value),
-        Err(error) => reply.error(errno(error)),
-    }
-}
-
-/// Each lookup of a control file is an opening: it has a node of its own, and nothing about it is kept.
-fn answer_control_entry(reply: ReplyEntry, node: Answer<ControlNode>) {
-    match node {
-        Ok(node) => {
-            let attributes = convert::attributes(&node.attributes);
-            let entry_ttl = if node.is_directory() { FOR_EVER } else { Duration::ZERO };
-            reply.entry_with_ttls(&Duration::ZERO, &entry_ttl, &attributes, GENERATION);
-        }
-        Err(error) => reply.error(errno(error)),
     }
 }
 
@@ -158,6 +119,8 @@ impl Filesystem for Classic {
     fn forget(&self, _request: &Request, number: INodeNo, lookups: u64) {
         match is_control(inode(number)) {
             true => self.control.forget(inode(number), lookups),
+            // What the kernel lets go of at the end is found again at the next opening.
+            false if self.traffic.is_shut() => {}
             false => self.volume.forget(inode(number), lookups),
         }
     }
@@ -165,16 +128,11 @@ impl Filesystem for Classic {
     fn getattr(&self, _request: &Request, number: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
         let number = inode(number);
         if is_control(number) {
-            return match self.control.getattr(number) {
-                Ok(attributes) => reply.attr(&FOR_EVER, &convert::attributes(&attributes)),
-                Err(error) => reply.error(errno(error)),
-            };
+            // For ever, though it shows a moment: with less the kernel would ask again in the middle of a copy.
+            return answer_attributes(reply, FOR_EVER, self.control.getattr(number));
         }
         self.run(Near::Inode(number), |volume| async move {
-            match volume.getattr(number).await {
-                Ok(attributes) => reply.attr(&FOR_EVER, &convert::attributes(&attributes)),
-                Err(error) => reply.error(errno(error)),
-            }
+            answer_attributes(reply, FOR_EVER, volume.getattr(number).await);
         });
     }
 
@@ -208,27 +166,18 @@ impl Filesystem for Classic {
             kill_set_id: false,
         };
         if is_control(number) {
-            return match self.control.setattr(number, &set) {
-                Ok(attributes) => reply.attr(&Duration::ZERO, &convert::attributes(&attributes)),
-                Err(error) => reply.error(errno(error)),
-            };
+            return answer_attributes(reply, Duration::ZERO, self.control.setattr(number, &set));
         }
         let caller = caller(request);
         self.run(Near::Inode(number), |volume| async move {
-            match volume.setattr(caller, number, set).await {
-                Ok(attributes) => reply.attr(&FOR_EVER, &convert::attributes(&attributes)),
-                Err(error) => reply.error(errno(error)),
-            }
+            answer_attributes(reply, FOR_EVER, volume.setattr(caller, number, set).await);
         });
     }
 
     fn readlink(&self, _request: &Request, number: INodeNo, reply: ReplyData) {
         let number = inode(number);
         self.run(Near::Inode(number), |volume| async move {
-            match volume.readlink(number).await {
-                Ok(target) => reply.data(&target),
-                Err(error) => reply.error(errno(error)),
-            }
+            answer_data(reply, volume.readlink(number).await);
         });
     }
 
@@ -391,16 +340,10 @@ impl Filesystem for Classic {
     ) {
         let number = inode(number);
         if is_control(number) {
-            return match self.control.read(number, offset, size) {
-                Ok(bytes) => reply.data(&bytes),
-                Err(error) => reply.error(errno(error)),
-            };
+            return answer_data(reply, self.control.read(number, offset, size));
         }
         self.run(Near::Inode(number), |volume| async move {
-            match volume.read(number, offset, size).await {
-                Ok(bytes) => reply.data(&bytes),
-                Err(error) => reply.error(errno(error)),
-            }
+            answer_data(reply, volume.read(number, offset, size).await);
         });
     }
 
@@ -420,8 +363,9 @@ impl Filesystem for Classic {
         let caller = caller(request);
         let data = data.to_vec();
         if is_control(number) {
+            // Not counted among the traffic: the end of a mount doesn't wait for a compaction.
             let control = self.control.clone();
-            self.run(Near::Inode(Inode::ROOT), |_| async move {
+            self.volume.dispatch(Near::Inode(Inode::ROOT), async move {
                 match control.write(number, &data).await {
                     Ok(()) => reply.written(data.len() as u32),
                     Err(error) => reply.error(errno(error)),
@@ -472,38 +416,13 @@ impl Filesystem for Classic {
         number: INodeNo,
         _handle: FileHandle,
         offset: u64,
-        mut reply: ReplyDirectory,
+        reply: ReplyDirectory,
     ) {
         let number = inode(number);
-        if add_dots(number, offset, |inode, offset, name| {
-            reply.add(INodeNo(inode.0), offset, fuser::FileType::Directory, OsStr::from_bytes(name))
-        }) {
-            return reply.ok();
-        }
         if is_control(number) {
-            for entry in self.control.list(offset) {
-                let name = OsStr::from_bytes(&entry.name);
-                if reply.add(INodeNo(entry.inode.0), entry.position, convert::kind(entry.kind), name) {
-                    break;
-                }
-            }
-            return reply.ok();
+            return listing::control_names(&self.control, number, offset, reply);
         }
-        self.run(Near::Inode(number), |volume| async move {
-            match volume.readdir(number, offset, NAMES_MAX, false).await {
-                Ok(entries) => {
-                    for entry in entries {
-                        let name = OsStr::from_bytes(&entry.name);
-                        if reply.add(INodeNo(entry.inode.0), entry.position, convert::kind(entry.kind), name)
-                        {
-                            break;
-                        }
-                    }
-                    reply.ok();
-                }
-                Err(error) => reply.error(errno(error)),
-            }
-        });
+        self.run(Near::Inode(number), |volume| listing::names(volume, number, offset, reply));
     }
 
     fn readdirplus(
@@ -512,48 +431,13 @@ impl Filesystem for Classic {
         number: INodeNo,
         _handle: FileHandle,
         offset: u64,
-        mut reply: ReplyDirectoryPlus,
+        reply: ReplyDirectoryPlus,
     ) {
         let number = inode(number);
-        // With node 0 an entry is a name only, and nothing has been looked up.
-        if add_dots(number, offset, |inode, offset, name| {
-            let attributes = convert::name_only(inode, Kind::Directory);
-            reply.add(INodeNo(0), offset, OsStr::from_bytes(name), &Duration::ZERO, &attributes, GENERATION)
-        }) {
-            return reply.ok();
-        }
         if is_control(number) {
-            for entry in self.control.list(offset) {
-                let attributes = convert::name_only(entry.inode, entry.kind);
-                let name = OsStr::from_bytes(&entry.name);
-                if reply.add(INodeNo(0), entry.position, name, &Duration::ZERO, &attributes, GENERATION) {
-                    break;
-                }
-            }
-            return reply.ok();
+            return listing::control_names_plus(&self.control, number, offset, reply);
         }
-        self.run(Near::Inode(number), |volume| async move {
-            let entries = match volume.readdir(number, offset, NAMES_PLUS_MAX, true).await {
-                Ok(entries) => entries,
-                Err(error) => return reply.error(errno(error)),
-            };
-            let mut full = false;
-            for entry in entries {
-                if !full {
-                    let name = OsStr::from_bytes(&entry.name);
-                    let (number, attributes) = match &entry.attributes {
-                        Some(attributes) => (INodeNo(entry.inode.0), convert::attributes(attributes)),
-                        None => (INodeNo(0), convert::name_only(entry.inode, entry.kind)),
-                    };
-                    full = reply.add(number, entry.position, name, &FOR_EVER, &attributes, GENERATION);
-                }
-                // What didn't fit was looked up all the same.
-                if full && entry.attributes.is_some() {
-                    volume.forget(entry.inode, 1);
-                }
-            }
-            reply.ok();
-        });
+        self.run(Near::Inode(number), |volume| listing::names_plus(volume, number, offset, reply));
     }
 
     fn statfs(&self, _request: &Request, _number: INodeNo, reply: ReplyStatfs) {
@@ -729,10 +613,4 @@ impl Filesystem for Classic {
             }
         });
     }
-}
-
-/// Adds `.` and `..` to a listing that starts before them; true if the reply is full. Both show the directory's own number: the kernel
-/// knows the parent, and programs ask it.
-fn add_dots(number: Inode, offset: u64, mut add: impl FnMut(Inode, u64, &[u8]) -> bool) -> bool {
-    (offset == 0 && add(number, 1, b".")) || (offset <= 1 && add(number, 2, b".."))
 }

@@ -2,11 +2,19 @@
 
 use crate::fs::errno::Errno;
 use crate::fs::types::*;
-use fuser::{FileAttr, FileType, INodeNo, TimeOrNow};
+use fuser::{FileAttr, FileType, INodeNo, Request, TimeOrNow};
 use std::time::{Duration, SystemTime};
 
 /// As good as for ever: the kernel may keep what only it can change.
 pub(super) const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
+
+pub(super) fn inode(number: INodeNo) -> Inode {
+    Inode(number.0)
+}
+
+pub(super) fn caller(request: &Request) -> Caller {
+    Caller { uid: request.uid(), gid: request.gid() }
+}
 
 pub(super) fn errno(errno: Errno) -> fuser::Errno {
     fuser::Errno::from_i32(errno.0)

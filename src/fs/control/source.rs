@@ -1,0 +1,151 @@
+//! The control directory's source: a mounted volume.
+
+use super::report::{Damage, Finished, Pending, Report, Source};
+use crate::engine::stats::SegmentStats;
+use crate::engine::{Durability, PartitionId};
+use crate::fs::errno::Errno;
+use crate::fs::traffic::{Latency, Traffic};
+use crate::fs::types::{Answer, Time};
+use crate::fs::volume::Volume;
+use std::sync::Arc;
+
+/// A log whose level can be changed while it runs.
+pub trait LogLevel: Send + Sync {
+    /// The level.
+    fn level(&self) -> String;
+    /// Changes it; false for a word that is none.
+    fn set_level(&self, level: &str) -> bool;
+}
+
+/// A volume as the control directory sees it.
+pub struct VolumeSource {
+    volume: Volume,
+    traffic: Arc<Traffic>,
+    log: Option<Box<dyn LogLevel>>,
+    /// By the store's clock.
+    started_ns: u64,
+}
+
+impl VolumeSource {
+    /// A source for a volume that is mounted now.
+    pub fn new(volume: Volume, traffic: Arc<Traffic>, log: Option<Box<dyn LogLevel>>) -> Self {
+        let started_ns = volume.store().clock().monotonic_ns();
+        VolumeSource { volume, traffic, log, started_ns }
+    }
+}
+
+impl Source for VolumeSource {
+    fn now(&self) -> Time {
+        self.volume.now()
+    }
+
+    fn report(&self) -> Report {
+        let store = self.volume.store();
+        let latencies: Vec<Latency> =
+            (0..store.partition_count()).map(|id| self.traffic.latency(PartitionId(id))).collect();
+        let uptime_ns = store.clock().monotonic_ns().saturating_sub(self.started_ns);
+        Report {
+            uptime_seconds: uptime_ns / 1_000_000_000,
+            store: store.stats(),
+            counts: self.volume.counts(),
+            latencies,
+            transport: "dev",
+        }
+    }
+
+    fn segments(&self) -> Vec<SegmentStats> {
+        self.volume.store().segment_stats()
+    }
+
+    fn damages(&self) -> Vec<Damage> {
+        let errors = self.volume.store().integrity_errors();
+        let damage = |error: &crate::engine::stats::IntegrityError| Damage {
+            noticed_seconds: error.noticed_ns.div_euclid(1_000_000_000),
+            partition: error.partition,
+            segment: error.segment,
+            offset: error.offset,
+            whose: self.volume.describe(&error.key),
+        };
+        errors.iter().map(damage).collect()
+    }
+
+    fn latch_reason(&self) -> Option<String> {
+        self.volume.store().read_only_reason()
+    }
+
+    fn options(&self) -> Vec<(&'static str, String)> {
+        let config = self.volume.store().config();
+        let mut options = vec![("partitions", self.partition_count().to_string())];
+        match config.durability {
+            Durability::Interval(interval) => {
+                options.push(("sync", "interval".to_string()));
+                options.push(("sync-interval", format!("{}ms", interval.as_millis())));
+            }
+            Durability::Always => options.push(("sync", "always".to_string())),
+            Durability::Explicit => options.push(("sync", "fsync".to_string())),
+        }
+        options.extend([
+            ("segment-size", config.segment_bytes.to_string()),
+            ("chunk-size", self.volume.chunk_bytes().to_string()),
+            ("compact-rate", config.compact_bytes_per_second.to_string()),
+            ("compact-threshold", config.compact_threshold.to_string()),
+            ("auto-compact", config.auto_compact.to_string()),
+            ("read-only", config.read_only.to_string()),
+            // Not an option, but what whoever looks after the daemon needs.
+            ("pid", std::process::id().to_string()),
+        ]);
+        options
+    }
+
+    fn partition_count(&self) -> u16 {
+        self.volume.store().partition_count()
+    }
+
+    fn sync(&self) -> Pending<Answer<()>> {
+        // What takes no changes has nothing to sync.
+        if self.volume.store().config().read_only {
+            return Box::pin(async { Ok(()) });
+        }
+        let volume = self.volume.clone();
+        Box::pin(async move { volume.sync().await })
+    }
+
+    fn compact(&self, partition: Option<u16>, finished: Finished) {
+        let volume = self.volume.clone();
+        let finished = Telling(Some(finished));
+        // In a task of its own: it goes on if the one who waits is interrupted.
+        let work = async move {
+            let result = volume.compact(partition.map(PartitionId)).await;
+            finished.tell(result);
+        };
+        self.volume.store().partitions()[0].submit(work).detach();
+    }
+
+    fn log_level(&self) -> Option<String> {
+        self.log.as_ref().map(|log| log.level())
+    }
+
+    fn set_log_level(&self, level: &str) -> Answer<()> {
+        let log = self.log.as_ref().ok_or(Errno::EOPNOTSUPP)?;
+        if log.set_level(level) { Ok(()) } else { Err(Errno::EINVAL) }
+    }
+}
+
+/// Tells in any case, also if the work panics and is dropped.
+struct Telling(Option<Finished>);
+
+impl Telling {
+    fn tell(mut self, result: Answer<u64>) {
+        if let Some(finished) = self.0.take() {
+            finished(result);
+        }
+    }
+}
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        if let Some(finished) = self.0.take() {
+            finished(Err(Errno::EIO));
+        }
+    }
+}

@@ -1,0 +1,194 @@
+use super::report::{Damage, Finished, Pending, Report};
+use super::*;
+use crate::engine::stats::SegmentStats;
+use std::future::Future;
+use std::sync::atomic::AtomicBool;
+use std::task::{Context, Poll, Waker};
+
+/// Counts what it is asked for; a compaction ends when the test says so.
+#[derive(Default)]
+struct Fake {
+    moments: AtomicU64,
+    syncs: AtomicU64,
+    refuse_sync: AtomicBool,
+    compactions: Mutex<Vec<(Option<u16>, Finished)>>,
+    level: Mutex<String>,
+}
+
+impl Source for Arc<Fake> {
+    fn now(&self) -> Time {
+        Time::default()
+    }
+    fn report(&self) -> Report {
+        let uptime_seconds = self.moments.fetch_add(1, Ordering::Relaxed);
+        Report { uptime_seconds, transport: "dev", ..Default::default() }
+    }
+    fn segments(&self) -> Vec<SegmentStats> {
+        Vec::new()
+    }
+    fn damages(&self) -> Vec<Damage> {
+        Vec::new()
+    }
+    fn latch_reason(&self) -> Option<String> {
+        None
+    }
+    fn options(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+    fn partition_count(&self) -> u16 {
+        2
+    }
+    fn sync(&self) -> Pending<Answer<()>> {
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        let answer = if self.refuse_sync.load(Ordering::Relaxed) { Err(Errno::EIO) } else { Ok(()) };
+        Box::pin(async move { answer })
+    }
+    fn compact(&self, partition: Option<u16>, finished: Finished) {
+        self.compactions.lock().push((partition, finished));
+    }
+    fn log_level(&self) -> Option<String> {
+        Some(self.level.lock().clone())
+    }
+    fn set_log_level(&self, level: &str) -> Answer<()> {
+        *self.level.lock() = level.to_string();
+        Ok(())
+    }
+}
+
+fn control() -> (Control, Arc<Fake>) {
+    let fake = Arc::new(Fake::default());
+    (Control::new(Box::new(fake.clone()), 5, 6), fake)
+}
+
+fn open(control: &Control, name: &str) -> Attributes {
+    control.lookup(DIRECTORY, name.as_bytes()).expect(name).attributes
+}
+
+fn write(control: &Control, name: &str, text: &str) -> Answer<()> {
+    let node = open(control, name).inode;
+    let mut writing = std::pin::pin!(control.write(node, text.as_bytes()));
+    let mut context = Context::from_waker(Waker::noop());
+    loop {
+        if let Poll::Ready(answer) = writing.as_mut().poll(&mut context) {
+            return answer;
+        }
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn each_lookup_is_an_opening_with_its_own_moment_and_true_size() {
+    let (control, _) = control();
+    let (first, second) = (open(&control, "stats"), open(&control, "stats"));
+    assert_ne!(first.inode, second.inode);
+    let read = |node| String::from_utf8(control.read(node, 0, u32::MAX).unwrap()).unwrap();
+    assert!(read(first.inode).starts_with("uptime_seconds: 0\n"));
+    assert!(read(second.inode).starts_with("uptime_seconds: 1\n"));
+    assert_eq!(read(first.inode).len() as u64, first.size);
+    assert_eq!(control.read(first.inode, first.size - 2, 100).unwrap(), b"v\n");
+    assert_eq!(control.read(first.inode, u64::MAX, 100).unwrap(), b"");
+    // What `stat` shows is one number for all of them.
+    let shown = |node| control.getattr(node).unwrap();
+    assert_eq!(shown(first.inode).inode, shown(second.inode).inode);
+    control.forget(first.inode, 1);
+    assert_eq!(control.read(first.inode, 0, 1), Err(Errno::ESTALE));
+    assert!(control.read(second.inode, 0, 1).is_ok());
+}
+
+#[test]
+fn it_answers_for_its_own_names_only() {
+    let (control, _) = control();
+    assert!(control.owns(Inode::ROOT, b".bitkv") && control.owns(DIRECTORY, b"anything"));
+    assert!(!control.owns(Inode::ROOT, b"file") && !control.owns(Inode(7), b".bitkv"));
+    assert_eq!(control.lookup(DIRECTORY, b"nothing").err(), Some(Errno::ENOENT));
+    let directory = control.lookup(Inode::ROOT, b".bitkv").unwrap();
+    assert!(directory.is_directory());
+    assert_eq!((directory.attributes.permissions, directory.attributes.uid), (0o500, 5));
+}
+
+#[test]
+fn permissions_say_what_a_file_is_for() {
+    let (control, _) = control();
+    for (name, permissions) in [("version", 0o400), ("sync", 0o200), ("compact", 0o600), ("log_level", 0o600)]
+    {
+        assert_eq!(open(&control, name).permissions, permissions, "{name}");
+    }
+    assert_eq!(open(&control, "sync").size, 0);
+    let names = control.list(2);
+    assert_eq!(names.len(), FILES.len());
+    assert_eq!(control.list(names[3].position), names[4..]);
+}
+
+#[test]
+fn what_only_shows_cannot_be_written_and_nothing_can_be_changed() {
+    let (control, _) = control();
+    assert_eq!(write(&control, "version", "x\n"), Err(Errno::EPERM));
+    let chmod = SetAttributes { permissions: Some(0o777), ..Default::default() };
+    let truncate = SetAttributes { size: Some(0), ..Default::default() };
+    let grow = SetAttributes { size: Some(9), ..Default::default() };
+    let setattr = |name, set| control.setattr(open(&control, name).inode, set).map(|found| found.size);
+    assert_eq!(setattr("version", &chmod), Err(Errno::EPERM));
+    assert_eq!(setattr("version", &truncate), Err(Errno::EPERM));
+    assert_eq!(setattr("compact", &chmod), Err(Errno::EPERM));
+    assert_eq!(setattr("compact", &grow), Err(Errno::EPERM));
+    assert_eq!(setattr("compact", &truncate), Ok(0));
+    assert_eq!(control.setattr(DIRECTORY, &truncate), Err(Errno::EPERM));
+}
+
+#[test]
+fn any_write_to_sync_syncs_once_and_tells_the_error() {
+    let (control, fake) = control();
+    for text in ["1\n", "\n", "\0", "two\nlines\n"] {
+        let before = fake.syncs.load(Ordering::Relaxed);
+        assert_eq!(write(&control, "sync", text), Ok(()));
+        assert_eq!(fake.syncs.load(Ordering::Relaxed), before + 1, "{text:?}");
+    }
+    fake.refuse_sync.store(true, Ordering::Relaxed);
+    assert_eq!(write(&control, "sync", "1\n"), Err(Errno::EIO));
+}
+
+#[test]
+fn orders_to_compact() {
+    let (control, fake) = control();
+    for wrong in ["nonsense\n", "\n", "all\nnonsense\n"] {
+        assert_eq!(write(&control, "compact", wrong), Err(Errno::EINVAL), "{wrong:?}");
+    }
+    assert_eq!(write(&control, "compact", "partition=2\n"), Err(Errno::ENOENT));
+    assert!(fake.compactions.lock().is_empty(), "a wrong text starts nothing");
+    assert_eq!(write(&control, "compact", "partition=1\n"), Ok(()));
+    assert_eq!(write(&control, "compact", "all\n"), Err(Errno::EBUSY));
+    let text = |control: &Control| {
+        String::from_utf8(control.read(open(control, "compact").inode, 0, 99).unwrap()).unwrap()
+    };
+    assert_eq!(text(&control), "running\nreclaimed_bytes: 0\n");
+    let (partition, finished) = fake.compactions.lock().pop().unwrap();
+    assert_eq!(partition, Some(1));
+    finished(Ok(123));
+    assert_eq!(text(&control), "idle\nreclaimed_bytes: 123\n");
+}
+
+#[test]
+fn who_waits_is_told_how_a_compaction_ended() {
+    let (control, fake) = control();
+    let ending = std::thread::spawn(move || {
+        loop {
+            let begun = fake.compactions.lock().pop();
+            if let Some((partition, finished)) = begun {
+                assert_eq!(partition, None);
+                finished(Err(Errno::ENOSPC));
+                return;
+            }
+            std::thread::yield_now();
+        }
+    });
+    assert_eq!(write(&control, "compact", "all wait\n"), Err(Errno::ENOSPC));
+    ending.join().unwrap();
+}
+
+#[test]
+fn the_level_of_the_log_is_a_word() {
+    let (control, fake) = control();
+    assert_eq!(write(&control, "log_level", "debug\n"), Ok(()));
+    assert_eq!(*fake.level.lock(), "debug");
+    assert_eq!(write(&control, "log_level", "debug\ninfo\n"), Err(Errno::EINVAL));
+}
