@@ -362,6 +362,11 @@ impl Core {
 
     pub(crate) fn next_segment_id(&mut self) -> SegmentId {
         let id = self.next_segment;
+        if planted(Bug::ReuseSegmentNumber)
+            && let Some(free) = (1..id.0).map(SegmentId).find(|id| !self.segments.contains_key(id))
+        {
+            return free;
+        }
         self.next_segment = SegmentId(id.0 + 1);
         id
     }

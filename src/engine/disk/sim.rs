@@ -115,6 +115,16 @@ impl SimDisk {
         self.state.lock().crash_at = io_count;
     }
 
+    /// The changing call that makes `io_count` this number fails, once: a write or a sync after a part of it, any other before it.
+    pub fn fail_at(&self, io_count: Option<u64>) {
+        self.state.lock().fail_at = io_count;
+    }
+
+    /// The changing call that makes `io_count` this number finds no space, once, if it is one that takes some.
+    pub fn full_at(&self, io_count: Option<u64>) {
+        self.state.lock().full_at = io_count;
+    }
+
     /// Whether it has died, by [`crash_at`](Self::crash_at) or with its life.
     pub fn is_dead(&self) -> bool {
         let state = self.state.lock();

@@ -9,6 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
+/// What becomes of a call that changes something.
+#[derive(PartialEq, Eq)]
+enum Luck {
+    Fine,
+    Fails,
+    Dies,
+}
+
 /// A request that waits for the simulator.
 pub(super) struct Pending {
     pub(super) queue: Queue,
@@ -23,6 +31,8 @@ pub(super) struct State {
     pub(super) dead: bool,
     pub(super) io_count: u64,
     pub(super) crash_at: Option<u64>,
+    pub(super) fail_at: Option<u64>,
+    pub(super) full_at: Option<u64>,
     pub(super) fail_sync: Option<u64>,
     pub(super) fail_write: Option<u64>,
     pub(super) failures: u64,
@@ -42,6 +52,10 @@ fn not_found() -> io::Error {
     io::Error::from(io::ErrorKind::NotFound)
 }
 
+fn failed(what: &str) -> io::Error {
+    io::Error::other(format!("a {what} failed, as planned"))
+}
+
 fn full() -> io::Error {
     io::Error::from(io::ErrorKind::StorageFull)
 }
@@ -58,6 +72,8 @@ impl State {
             dead: false,
             io_count: 0,
             crash_at: None,
+            fail_at: None,
+            full_at: None,
             fail_sync: None,
             fail_write: None,
             failures: 0,
@@ -94,16 +110,46 @@ impl State {
         Ok(())
     }
 
-    /// A call that changes something begins; false if the disk dies right now.
-    fn begin(&mut self, life: u64) -> io::Result<bool> {
+    /// A call that changes something begins.
+    fn begin(&mut self, life: u64) -> io::Result<Luck> {
         self.check(life)?;
         self.io_count += 1;
-        self.dead = self.crash_at == Some(self.io_count);
-        Ok(!self.dead)
+        let now = Some(self.io_count);
+        self.dead = self.crash_at == now;
+        if self.dead {
+            return Ok(Luck::Dies);
+        }
+        if self.fail_at == now {
+            self.failures += 1;
+            return Ok(Luck::Fails);
+        }
+        Ok(Luck::Fine)
     }
 
+    /// The same for a call that happens as a whole or not at all.
     fn begin_whole(&mut self, life: u64) -> io::Result<()> {
-        if self.begin(life)? { Ok(()) } else { self.check(life) }
+        match self.begin(life)? {
+            Luck::Fine => Ok(()),
+            Luck::Fails => Err(failed("call")),
+            Luck::Dies => self.check(life),
+        }
+    }
+
+    /// The same for one that takes space; false if right now there is none.
+    fn begin_taking_space(&mut self, life: u64) -> io::Result<bool> {
+        self.begin_whole(life)?;
+        let full = self.full_at == Some(self.io_count);
+        self.failures += u64::from(full);
+        Ok(!full)
+    }
+
+    /// The same for a sync; false if it fails, having done a part.
+    fn begin_sync(&mut self, life: u64) -> io::Result<bool> {
+        match self.begin(life)? {
+            Luck::Fine => Ok(!self.is_due_sync()),
+            Luck::Fails => Ok(false),
+            Luck::Dies => self.check(life).map(|()| false),
+        }
     }
 
     pub(super) fn crash(&mut self, how: Crash) -> Vec<Pending> {
@@ -122,6 +168,8 @@ impl State {
         self.life += 1;
         self.dead = false;
         self.crash_at = None;
+        self.fail_at = None;
+        self.full_at = None;
         self.fail_sync = None;
         self.fail_write = None;
         self.failures = 0;
@@ -188,7 +236,9 @@ impl State {
     }
 
     pub(super) fn create_dir(&mut self, life: u64, path: &str) -> io::Result<()> {
-        self.begin_whole(life)?;
+        if !self.begin_taking_space(life)? {
+            return Err(full());
+        }
         let (parent, name) = split(path);
         let parent = self.directory_mut(parent)?;
         match parent.names.get(name) {
@@ -201,7 +251,9 @@ impl State {
     }
 
     pub(super) fn create(&mut self, life: u64, path: &str) -> io::Result<u64> {
-        self.begin_whole(life)?;
+        if !self.begin_taking_space(life)? {
+            return Err(full());
+        }
         let (directory, name) = split(path);
         if self.directory(directory)?.names.contains_key(name) {
             return Err(io::Error::from(io::ErrorKind::AlreadyExists));
@@ -238,13 +290,12 @@ impl State {
     }
 
     pub(super) fn sync_dir(&mut self, life: u64, path: &str) -> io::Result<()> {
-        self.begin_whole(life)?;
-        let fails = self.is_due_sync();
+        let succeeds = self.begin_sync(life)?;
         let State { directories, dice, .. } = self;
         let directory = directories.get_mut(path).ok_or_else(not_found)?;
-        if fails {
+        if !succeeds {
             directory.fail_sync(dice);
-            return Err(io::Error::other("a directory's sync failed, as planned"));
+            return Err(failed("directory's sync"));
         }
         directory.sync();
         Ok(())
@@ -273,15 +324,15 @@ impl State {
     }
 
     pub(super) fn write(&mut self, life: u64, inode: u64, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let alive = self.begin(life)?;
+        let luck = self.begin(life)?;
         let fails = due(&mut self.fail_write);
-        if fails || !alive {
+        if fails || luck != Luck::Fine {
             // Cut short: so it is when the process or the disk dies in the middle.
             let count = self.dice.index(bytes.len() + 1) * self.dice.index(2);
             let file = self.inodes.get_mut(&inode).ok_or_else(not_found)?;
             file.write(offset, &bytes[..count]);
             self.failures += u64::from(fails);
-            return Err(io::Error::other("a write failed, as planned"));
+            return Err(failed("write"));
         }
         let length = self.length(inode);
         let end = offset + bytes.len() as u64;
@@ -293,13 +344,12 @@ impl State {
     }
 
     pub(super) fn sync(&mut self, life: u64, inode: u64, up_to: u64) -> io::Result<()> {
-        self.begin_whole(life)?;
-        let fails = self.is_due_sync();
+        let succeeds = self.begin_sync(life)?;
         let State { inodes, dice, .. } = self;
         let file = inodes.get_mut(&inode).ok_or_else(not_found)?;
-        if fails {
+        if !succeeds {
             file.fail_sync(dice);
-            return Err(io::Error::other("a sync failed, as planned"));
+            return Err(failed("sync"));
         }
         file.sync(up_to);
         Ok(())
@@ -312,10 +362,10 @@ impl State {
     }
 
     pub(super) fn allocate(&mut self, life: u64, inode: u64, length: u64) -> io::Result<()> {
-        self.begin_whole(life)?;
+        let there_is_space = self.begin_taking_space(life)?;
         let now = self.length(inode);
         let wanted = length.saturating_sub(now);
-        let free = self.free_bytes();
+        let free = if there_is_space { self.free_bytes() } else { wanted.saturating_sub(1) };
         let granted = if wanted > free { self.dice.below(free + 1) } else { wanted };
         if granted > 0 {
             self.inodes.get_mut(&inode).ok_or_else(not_found)?.set_length(now + granted);

@@ -109,7 +109,7 @@ impl Lives {
                     self.crash_disk(how);
                     player.bury();
                 }
-                Err(_) if self.disk.is_dead() => {
+                Err(_) if self.disk.is_dead() || self.disk.has_failed() => {
                     let how = self.any_crash();
                     self.crash_disk(how);
                 }
