@@ -21,6 +21,14 @@ pub fn anonymous_bytes() -> u64 {
     kilobytes.unwrap_or(0) * 1024
 }
 
+/// Processor time that this process has taken, in seconds.
+pub fn processor_seconds() -> f64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the call writes one timespec, which is ours.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
 /// Bytes that this process has had read from the disk.
 pub fn disk_read_bytes() -> u64 {
     let io = fs::read_to_string("/proc/self/io").unwrap_or_default();

@@ -55,7 +55,9 @@ fn options(arguments: &[String]) -> Result<Options, String> {
         let words = || value.split(',').map(str::to_string).collect::<Vec<_>>();
         match name.as_str() {
             "--engines" => {
-                options.engines.retain(|engine| words().iter().any(|word| engine.trim_end_matches('*') == word));
+                options
+                    .engines
+                    .retain(|engine| words().iter().any(|word| engine.trim_end_matches('*') == word));
             }
             "--values" => {
                 options.values =
@@ -74,7 +76,8 @@ fn options(arguments: &[String]) -> Result<Options, String> {
 fn parent(options: &Options) {
     std::fs::create_dir_all(&options.directory).expect("a directory to work in");
     println!("{}\n", machine::describe(&options.directory));
-    let mut tables: Vec<(usize, Table)> = options.values.iter().map(|size| (*size, Table::default())).collect();
+    let mut tables: Vec<(usize, Table)> =
+        options.values.iter().map(|size| (*size, Table::default())).collect();
     let mut reopened = Table::default();
     for _ in 0..options.rounds {
         for group in &options.groups {
@@ -138,7 +141,9 @@ fn run(options: &Options, work: &str, engine: &str, size: usize, store: &Path, t
 }
 
 fn child(arguments: &[String]) {
-    let [work, engine, size, scale, directory] = arguments else { panic!("a child is started by its parent") };
+    let [work, engine, size, scale, directory] = arguments else {
+        panic!("a child is started by its parent")
+    };
     let run = Run {
         engine,
         directory: Path::new(directory),

@@ -44,8 +44,9 @@ fn readable(number: f64) -> String {
         ..1000.0 => format!("{number:.1}"),
         _ => {
             let digits = format!("{number:.0}");
-            let split = digits.len() - 3;
-            format!("{},{}", &digits[..split], &digits[split..])
+            let groups: Vec<&str> =
+                digits.as_bytes().rchunks(3).rev().filter_map(|g| str::from_utf8(g).ok()).collect();
+            groups.join(",")
         }
     }
 }

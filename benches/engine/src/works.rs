@@ -2,7 +2,9 @@
 //! lines of `name TAB number`.
 
 use crate::engines::{Engine, Key, open};
-use crate::machine::{Baseline, anonymous_bytes, disk_read_bytes, drop_caches, space_bytes};
+use crate::machine::{
+    Baseline, anonymous_bytes, disk_read_bytes, drop_caches, processor_seconds, space_bytes,
+};
 use std::path::Path;
 use std::time::Instant;
 
@@ -93,19 +95,32 @@ impl Run<'_> {
     pub fn hot(&self, threads: u64) {
         let (pool, keys, size) = (Pool::new(), self.keys(), self.value_bytes);
         let engine = self.open();
-        let say = |work: &str, rate: f64| tell(&format!("{work}, {threads} thread(s)"), rate);
-        say("fill", rate(threads, keys, |i| engine.put(&key(i), pool.value(i, 0, size))));
+        // Processor time too: on a machine with others at work it says more than the rate.
+        let cpu = std::cell::Cell::new(processor_seconds());
+        let say = |work: &str, count: u64, rate: f64| {
+            tell(&format!("{work}, {threads} thread(s)"), rate);
+            let before = cpu.replace(processor_seconds());
+            let us = (cpu.get() - before) / count as f64 * 1e6;
+            tell(&format!("{work}, {threads} thread(s): processor us"), us);
+        };
+        say("fill", keys, rate(threads, keys, |i| engine.put(&key(i), pool.value(i, 0, size))));
         say(
             "overwrite",
+            keys,
             rate(threads, keys, |i| {
                 let i = Self::shuffled(i, keys);
                 engine.put(&key(i), pool.value(i, 0, size));
             }),
         );
-        say("hot get", rate(threads, keys * 2, |i| self.get(&*engine, &pool, Self::shuffled(i, keys), 0)));
+        say(
+            "hot get",
+            keys * 2,
+            rate(threads, keys * 2, |i| self.get(&*engine, &pool, Self::shuffled(i, keys), 0)),
+        );
         let batches = keys / BATCH as u64;
         say(
             "batches of 100",
+            batches * BATCH as u64,
             BATCH as f64
                 * rate(threads, batches, |batch| {
                     let first = keys + batch * BATCH as u64;
@@ -114,7 +129,7 @@ impl Run<'_> {
                     engine.batch(&pairs);
                 }),
         );
-        say("delete", rate(threads, keys, |i| engine.delete(&key(i))));
+        say("delete", keys, rate(threads, keys, |i| engine.delete(&key(i))));
         engine.close();
     }
 
