@@ -13,6 +13,9 @@ fn plan() -> Plan {
         segment_bytes: 64 * 1024,
         compact_threshold: 0.3,
         compact_bytes_per_second: 0,
+        compact_start_delay: std::time::Duration::ZERO,
+        compact_cooldown: std::time::Duration::ZERO,
+        open_files_max: 2,
         ..Config::default()
     };
     Plan { config, lives: 1, keys: 6, value_bytes_max: 6000, in_flight_max: 6, faults: false }
