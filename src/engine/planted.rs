@@ -24,6 +24,8 @@ pub(crate) enum Bug {
     SkipStoreSync,
     /// A failed sync is taken for a good one.
     ForgiveSync,
+    /// Dead records that compaction removed go on being counted.
+    KeepCounting,
 }
 
 #[cfg(not(test))]
