@@ -1,7 +1,7 @@
 //! What `bitkv-mount` is told: on the command line, through `-o`, and by mount(8). Pure.
 
-use super::units;
 use crate::engine::Window;
+use crate::fs::control::units;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum};
 use std::ffi::OsString;

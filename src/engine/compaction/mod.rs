@@ -109,6 +109,11 @@ impl CompactionState {
     pub(crate) fn is_running(&self) -> bool {
         self.running.load(Ordering::Relaxed)
     }
+
+    #[cfg(test)]
+    pub(crate) fn has_leftovers(&self) -> bool {
+        self.leftovers.is_some()
+    }
 }
 
 /// Says that a compaction runs; not any more when it is dropped, also by a panic.

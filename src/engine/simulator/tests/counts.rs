@@ -23,6 +23,10 @@ type Records = BTreeMap<Vec<u8>, Vec<(Number, Location)>>;
 /// An error that says what is counted wrong. Everything appended must have been handed over.
 pub(super) fn check_counts(store: &Store<()>, disk: &SimDisk) -> Result<(), String> {
     for partition in store.partitions() {
+        if partition.shell.with_quiet(|core| core.compaction.has_leftovers()) {
+            // What was replaced and can't be removed is part of the logs and not of the store.
+            continue;
+        }
         let records = read_records(disk, &partition_dir(partition.id()))?;
         partition
             .shell
