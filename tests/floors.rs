@@ -6,11 +6,20 @@ use std::path::{Path, PathBuf};
 
 /// From the cellar to the roof; rooms on one floor may use each other.
 const FLOORS: &[&[&str]] = &[
-    &["engine/types", "engine/limits", "engine/error", "engine/stats", "engine/wait"],
+    &[
+        "engine/types",
+        "engine/limits",
+        "engine/error",
+        "engine/stats",
+        "engine/progress",
+        "engine/wait",
+        "engine/window",
+    ],
     &["engine/format"],
     &["engine/batch", "engine/clock", "engine/disk", "engine/gate"],
     &["engine/turn"],
     &["engine/config", "engine/keydir", "engine/scan", "engine/log"],
+    &["engine/tuning"],
     &["engine/order"],
     &["engine/rounds"],
     // What is reached through a partition's handle, and the handle itself.

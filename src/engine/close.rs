@@ -117,7 +117,7 @@ fn wait_until_quiet(shell: &Arc<Shell>) {
     if shell.turn.policy() == Policy::Manual {
         return;
     }
-    while inside(shell, |core| core.compaction.running || core.spares.creating) == Some(true) {
+    while inside(shell, |core| core.compaction.is_running() || core.spares.creating) == Some(true) {
         std::thread::sleep(QUIET_POLL);
     }
 }

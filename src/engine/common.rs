@@ -1,6 +1,7 @@
 //! What the partitions of one store share, and every small thing that needs no partition's turn.
 
 use super::clock::Clock;
+use super::compaction::Pace;
 use super::config::{Config, World};
 use super::disk::{Disk, Done, FileHandle, Queue, Request};
 use super::error::WriteError;
@@ -10,6 +11,7 @@ use super::rounds::Rounds;
 use super::shell::Shell;
 use super::stats::{PartitionCounters, StoreCounters};
 use super::sync::Timer;
+use super::tuning::Tuning;
 use super::turn::{Errand, Turn};
 use super::types::{PartitionId, Slot, StoreId};
 use futures_channel::oneshot;
@@ -29,6 +31,10 @@ pub(crate) struct Common {
     pub(crate) counters: StoreCounters,
     pub(crate) partition_counters: Vec<Arc<PartitionCounters>>,
     pub(crate) timer: Timer,
+    pub(crate) tuning: Tuning,
+    pub(crate) pace: Pace,
+    /// When the store was opened, by its clock.
+    pub(crate) opened_ns: u64,
     random: Mutex<Random>,
     shells: OnceLock<Vec<Weak<Shell>>>,
     closing: AtomicBool,
@@ -51,6 +57,9 @@ impl Common {
     ) -> Self {
         Common {
             store,
+            tuning: Tuning::new(&config),
+            pace: Pace::default(),
+            opened_ns: world.clock.monotonic_ns(),
             config,
             disk: world.disk.clone(),
             clock: world.clock.clone(),
@@ -87,6 +96,7 @@ impl Common {
 
     pub(crate) fn begin_closing(&self) {
         self.closing.store(true, Ordering::SeqCst);
+        self.tuning.wake_held();
     }
 
     pub(crate) fn is_closing(&self) -> bool {

@@ -4,6 +4,7 @@ use super::clock::Clock;
 use super::disk::Disk;
 use super::limits;
 use super::turn::Policy;
+use super::window::Window;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,8 +38,18 @@ pub struct Config {
     pub auto_compact: bool,
     /// From which share of dead bytes on a segment is compacted by itself: 0 to 1.
     pub compact_threshold: f64,
-    /// The most bytes a second that compaction copies; 0 is without limit.
+    /// The most bytes of segments that automatic compaction works through in a second, in all partitions together (so it reads no more than
+    /// that, and writes less); 0 is without limit.
     pub compact_bytes_per_second: u64,
+    /// How long after opening nothing is compacted by itself, unless the disk is full.
+    pub compact_start_delay: Duration,
+    /// How long a partition rests after an automatic compaction, unless the disk is full.
+    pub compact_cooldown: Duration,
+    /// When automatic compaction may start and go on, in UTC; None: at any time. A full disk doesn't wait for it.
+    pub compact_window: Option<Window>,
+    /// How many segment files are kept open at most, those being written to not counted. Never more than a quarter of the descriptors that
+    /// the process may have.
+    pub open_files_max: usize,
     /// How long to wait for another process to let go of the store.
     pub lock_wait: Duration,
 }
@@ -55,6 +66,10 @@ impl Default for Config {
             auto_compact: true,
             compact_threshold: 0.5,
             compact_bytes_per_second: 50 * 1024 * 1024,
+            compact_start_delay: Duration::from_secs(10),
+            compact_cooldown: Duration::from_secs(1),
+            compact_window: None,
+            open_files_max: 512,
             lock_wait: Duration::ZERO,
         }
     }

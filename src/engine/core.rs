@@ -5,6 +5,7 @@
 
 use super::batch::{Batch, Change, ChangeView};
 use super::common::Common;
+use super::compaction::CompactionState;
 use super::disk::FileHandle;
 use super::error::WriteError;
 use super::format::frame::FRAME_HEADER_BYTES;
@@ -87,14 +88,6 @@ pub(crate) struct Spares {
     /// A warning about that stands in the log already.
     warned: bool,
     pub(crate) waiters: Vec<Waker>,
-}
-
-/// Whether compaction runs in this partition.
-#[derive(Default)]
-pub(crate) struct CompactionState {
-    pub(crate) running: bool,
-    /// Replaced segments whose files could not be removed yet.
-    pub(crate) leftovers: Vec<SegmentId>,
 }
 
 /// What [`Core::make_room`] found.

@@ -144,7 +144,12 @@ impl Shell {
                 Found::OnDisk(on_disk) => on_disk,
             };
             let offset = u64::from(on_disk.location.offset);
-            let bytes = self.read_range(&on_disk.file, offset, on_disk.length).await?;
+            let bytes = match self.read_range(&on_disk.file, offset, on_disk.length).await {
+                Ok(bytes) => bytes,
+                // Its segment was replaced meanwhile, and its file is closed and gone.
+                Err(_) if self.with(|core| !core.is_still_at(key, on_disk.location)) => continue,
+                Err(error) => return Err(error),
+            };
             match verified(&bytes, on_disk.salt, key) {
                 Ok(_) => {
                     let mut bytes = bytes;

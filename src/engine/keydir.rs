@@ -163,6 +163,12 @@ impl Keydir {
             .map(|(key, entry)| (key, entry.location()))
     }
 
+    /// How many keys it knows, removed ones that still bury something included.
+    #[cfg(test)]
+    pub(crate) fn entry_count(&self) -> usize {
+        self.map.len()
+    }
+
     /// How many keys have a value.
     pub(crate) fn live_count(&self) -> usize {
         self.live_count

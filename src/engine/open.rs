@@ -3,7 +3,7 @@
 use super::common::{Common, Random, partition_dir};
 use super::config::{Config, World};
 use super::core::Core;
-use super::disk::{Disk, FileHandle, Lock};
+use super::disk::{Disk, FileHandle, Lock, Pool};
 use super::error::OpenError;
 use super::format::Damage;
 use super::format::manifest::Manifest;
@@ -129,6 +129,7 @@ pub(crate) fn open(
     look: impl FnOnce(&[Recovered<'_>]) -> Result<(), OpenError>,
 ) -> Result<Opened, OpenError> {
     check_config(&config)?;
+    let world = &World { disk: Pool::over(world.disk.clone(), config.open_files_max), ..world.clone() };
     let started_ns = world.clock.monotonic_ns();
     let disk = &*world.disk;
     let mut random = Random(world.seed);

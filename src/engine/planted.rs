@@ -30,6 +30,8 @@ pub(crate) enum Bug {
     TrustHint,
     /// A new segment gets the number of one that was removed.
     ReuseSegmentNumber,
+    /// Dead records that compaction removed go on being counted.
+    KeepCounting,
 }
 
 #[cfg(not(test))]

@@ -96,7 +96,8 @@ pub(crate) fn scan(bytes: &[u8], start: u64, salt: u32) -> Scan {
     scan
 }
 
-fn frame_at(bytes: &[u8], offset: usize, salt: u32) -> Option<FoundFrame> {
+/// The frame whose header is at an offset; None if there is none, or not all of it.
+pub(crate) fn frame_at(bytes: &[u8], offset: usize, salt: u32) -> Option<FoundFrame> {
     let rest = &bytes[offset..];
     if !frame::could_be_header(rest) {
         return None;

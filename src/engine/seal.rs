@@ -9,7 +9,7 @@ use super::format::segment::SegmentHeader;
 use super::log::Outline;
 use super::recovery::load::scan_file;
 use super::scan::Scan;
-use super::segment::{hint_path, temporary_path};
+use super::segment::{data_path, hint_path, temporary_path};
 use super::shell::Shell;
 use super::stats::SegmentState;
 use super::types::{Epoch, Number, PartitionId, SegmentId};
@@ -33,10 +33,18 @@ impl Shell {
         debug_assert!(last_number <= order.stable(), "sealed before it was stable");
         let seal =
             Seal { partition: self.id, id, end, last_number, stable: order.stable(), epoch: order.epoch() };
-        let sealed = self.common.background(move |disk| seal.apply(disk, &file, outline)).await;
         let partition = self.id;
+        let sealed = self
+            .common
+            .background(move |disk| {
+                let file_bytes = seal.apply(disk, &file, outline)?;
+                // Nobody writes to it any more: from now on it may be closed while nobody reads.
+                Ok((file_bytes, disk.open(&data_path(partition, id)).unwrap_or(file)))
+            })
+            .await;
         self.with(|core| match (sealed, core.segments.get_mut(&id)) {
-            (Ok(file_bytes), Some(segment)) => {
+            (Ok((file_bytes, file)), Some(segment)) => {
+                segment.file = file;
                 segment.end = file_bytes;
                 segment.counters.file_bytes.set(file_bytes);
                 segment.set_state(SegmentState::Sealed);
@@ -167,7 +175,12 @@ pub(crate) fn write_hint(
 }
 
 /// Gives a hint its name once it is whole.
-fn put_hint(disk: &dyn Disk, partition: PartitionId, id: SegmentId, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn put_hint(
+    disk: &dyn Disk,
+    partition: PartitionId,
+    id: SegmentId,
+    bytes: &[u8],
+) -> io::Result<()> {
     let temporary = temporary_path(partition, id, "hint");
     let written = write_file(disk, &temporary, bytes);
     let renamed = written.and_then(|()| disk.rename(&temporary, &hint_path(partition, id)));

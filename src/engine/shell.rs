@@ -138,22 +138,33 @@ impl Shell {
                 })
                 .await;
             shell.with(|core| core.spares_made(made));
+            if shell.with(|core| core.spares.failure.is_some()) {
+                // The disk is full: what is dead gives room.
+                shell.consider_compaction();
+            }
         })
         .detach();
     }
 
     /// Gives the space of the reserve back to the disk, for a compaction that can't go on without.
-    pub(crate) async fn release_reserve(&self) {
+    /// Returns how many bytes it has given back.
+    pub(crate) async fn release_reserve(&self) -> u64 {
         let Some(reserve) = self.with(|core| {
             core.counters.reserve_bytes.set(0);
             core.spares.reserve.take()
         }) else {
-            return;
+            return 0;
         };
         let partition = self.id;
         let removed = self.common.background(move |disk| remove_segment(disk, partition, reserve.id)).await;
-        if let Err(error) = removed {
-            tracing::warn!("partition {partition}: the reserve could not be given back: {error}");
+        // The space comes back when the last handle goes, too.
+        drop(reserve.file);
+        match removed {
+            Ok(()) => reserve.file_bytes,
+            Err(error) => {
+                tracing::warn!("partition {partition}: the reserve could not be given back: {error}");
+                0
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! Counters: a counter an event. Written inside the turns, read by anybody at any time without entering one.
 
+use super::progress::Progress;
 use super::types::SegmentId;
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
@@ -98,6 +99,7 @@ pub(crate) struct PartitionCounters {
     pub(crate) segments_removed: Counter,
     pub(crate) cleanup_failures: Counter,
     pub(crate) reserve_bytes: Counter,
+    pub(crate) progress: Progress,
     pub(crate) segments: Mutex<BTreeMap<SegmentId, Arc<SegmentCounters>>>,
     pub(crate) errors: Mutex<std::collections::VecDeque<IntegrityError>>,
 }

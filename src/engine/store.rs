@@ -10,8 +10,10 @@ use super::fetch::join_all;
 use super::log::Part;
 use super::open::{Recovered, open};
 use super::partition::Partition;
+use super::progress::CompactionStats;
 use super::shell::Shell;
 use super::stats::{IntegrityError, PartitionStats, SegmentStats, StoreStats};
+use super::tuning::Tune;
 use super::types::{Number, PartitionId, Slot};
 use std::sync::Arc;
 
@@ -235,6 +237,29 @@ impl<S: Send + 'static> Store<S> {
             }
         }
         Ok(reclaimed_bytes)
+    }
+
+    /// Changes a setting of compaction while the store runs. What runs takes notice with its next slice.
+    pub fn tune(&self, change: Tune) {
+        let common = &self.shared.common;
+        common.tuning.change(change);
+        for one in &self.shared.partitions {
+            let shell = one.shell.clone();
+            one.submit(async move { shell.consider_compaction() }).detach();
+        }
+    }
+
+    /// The settings of compaction that are in effect now, each as the change that would make it so.
+    pub fn tuned(&self) -> [Tune; 6] {
+        self.shared.common.tuning.all()
+    }
+
+    /// How far compaction is, partition by partition; without entering any partition's turn.
+    pub fn compaction_stats(&self) -> Vec<CompactionStats> {
+        let common = &self.shared.common;
+        let now_ns = common.clock.monotonic_ns();
+        let counters = common.partition_counters.iter().enumerate();
+        counters.map(|(index, counters)| counters.progress.show(index as u16, now_ns)).collect()
     }
 
     /// Why the store takes no changes, if so.

@@ -5,7 +5,6 @@ mod log;
 mod options;
 mod session;
 pub(super) mod system;
-mod units;
 
 pub use options::{Options, parse};
 

@@ -1,6 +1,7 @@
 //! What `bitkv-mount` is told: on the command line, through `-o`, and by mount(8). Pure.
 
-use super::units;
+use crate::engine::Window;
+use crate::fs::control::units;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum};
 use std::ffi::OsString;
@@ -79,6 +80,9 @@ pub struct Options {
     /// New store: size of the pieces that large files are kept in
     #[arg(long, value_parser = units::size, default_value = "16K", value_name = "SIZE", help_heading = "Store")]
     pub chunk_size: u64,
+    /// How many segment files are kept open at most; never more than a quarter of what the process may have
+    #[arg(long, default_value_t = 512, value_name = "N", help_heading = "Store")]
+    pub open_files: usize,
     /// Take no changes
     #[arg(long, help_heading = "Store")]
     pub read_only: bool,
@@ -86,7 +90,7 @@ pub struct Options {
     #[arg(long, value_parser = units::time, default_value = "10s", value_name = "TIME", help_heading = "Store")]
     pub lock_wait: Duration,
 
-    /// The most bytes a second that automatic compaction copies; 0 is without limit
+    /// The most bytes of segments that automatic compaction works through in a second; 0 is without limit
     #[arg(long, value_parser = units::size, default_value = "50M", value_name = "SIZE", help_heading = "Compaction")]
     pub compact_rate: u64,
     /// Share of dead bytes from which on a segment is compacted, 0 to 1
@@ -95,6 +99,15 @@ pub struct Options {
     /// Compact by hand only
     #[arg(long, help_heading = "Compaction")]
     pub no_auto_compact: bool,
+    /// How long after the mount nothing is compacted by itself
+    #[arg(long, value_parser = units::time, default_value = "10s", value_name = "TIME", help_heading = "Compaction")]
+    pub compact_delay: Duration,
+    /// How long a partition rests after an automatic compaction
+    #[arg(long, value_parser = units::time, default_value = "1s", value_name = "TIME", help_heading = "Compaction")]
+    pub compact_cooldown: Duration,
+    /// Compact by itself only at this time of day, in UTC: 22:00-06:00 [default: at any time]
+    #[arg(long, value_name = "HH:MM-HH:MM", help_heading = "Compaction")]
+    pub compact_window: Option<Window>,
 
     /// Let other users in
     #[arg(long, help_heading = "Access")]

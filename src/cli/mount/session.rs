@@ -160,6 +160,10 @@ fn open(options: &Options) -> Result<Volume, String> {
         auto_compact: !options.no_auto_compact,
         compact_threshold: options.compact_threshold,
         compact_bytes_per_second: options.compact_rate,
+        compact_start_delay: options.compact_delay,
+        compact_cooldown: options.compact_cooldown,
+        compact_window: options.compact_window,
+        open_files_max: options.open_files,
         lock_wait: options.lock_wait,
     };
     let volume = VolumeConfig {

@@ -17,10 +17,12 @@ use std::sync::Arc;
 #[cfg(test)]
 mod contract;
 mod none;
+mod pool;
 pub mod sim;
 pub mod uring;
 
 pub(crate) use none::NoFile;
+pub(crate) use pool::Pool;
 
 /// An open file. Handles are shared; the last one to go closes the file. A removed file stays readable through its handle.
 pub trait DiskFile: Send + Sync {
@@ -48,8 +50,10 @@ pub trait DiskFile: Send + Sync {
     fn set_length(&self, length: u64) -> io::Result<()>;
     /// The file's length in bytes.
     fn length(&self) -> io::Result<u64>;
-    /// The descriptor, where there is a real one.
+    /// The descriptor, where there is a real one that stays open as long as this handle lives.
     fn descriptor(&self) -> Option<std::os::fd::RawFd>;
+    /// A handle that keeps the file open as long as it lives: itself, or, of a file that is only opened when it is used, one behind it.
+    fn opened(self: Arc<Self>) -> io::Result<FileHandle>;
 }
 
 /// Shared handle of an open file.
@@ -132,6 +136,8 @@ pub trait Disk: Send + Sync {
     /// Takes the store's lock (an exclusive one on the file `LOCK`, which then holds our process id as text; shared and without
     /// writing, if the disk was opened for reading only). It is let go when the disk is shut down.
     fn lock(&self) -> io::Result<Lock>;
+    /// How many files a store may keep open without taking the process anywhere near its limit.
+    fn open_files_max(&self) -> usize;
     /// The space below.
     fn space(&self) -> io::Result<Space>;
     /// Passes a request on; returns at once.

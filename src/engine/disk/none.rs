@@ -1,8 +1,9 @@
 //! A file that isn't there: what a store that was opened read-only appends to, which it never does.
 
-use super::DiskFile;
+use super::{DiskFile, FileHandle};
 use std::io;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 
 pub(crate) struct NoFile;
 
@@ -34,5 +35,8 @@ impl DiskFile for NoFile {
     }
     fn descriptor(&self) -> Option<RawFd> {
         None
+    }
+    fn opened(self: Arc<Self>) -> io::Result<FileHandle> {
+        Ok(self)
     }
 }

@@ -257,6 +257,10 @@ impl Disk for SimDisk {
         self.state.lock().lock(self.life)
     }
 
+    fn open_files_max(&self) -> usize {
+        usize::MAX
+    }
+
     fn space(&self) -> io::Result<Space> {
         let state = self.state.lock();
         state.check(self.life)?;

@@ -20,6 +20,11 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Of the descriptors that the process may have, a store keeps one in so many.
+const OPEN_FILES_SHARE: u64 = 4;
+/// How many it may have, where that can't be found out.
+const OPEN_FILES_FALLBACK: u64 = 1024;
+
 /// A store's directory on a real filesystem.
 pub struct UringDisk {
     directory: PathBuf,
@@ -144,6 +149,13 @@ impl Disk for UringDisk {
             }
             Err((_, error)) => Err(error.into()),
         }
+    }
+
+    fn open_files_max(&self) -> usize {
+        use nix::sys::resource::{Resource, getrlimit};
+        // The rest is for everything else in the process: sockets, rings, the kernel's readers, other stores.
+        let allowed = getrlimit(Resource::RLIMIT_NOFILE).map_or(OPEN_FILES_FALLBACK, |(soft, _)| soft);
+        usize::try_from(allowed / OPEN_FILES_SHARE).unwrap_or(usize::MAX)
     }
 
     fn space(&self) -> io::Result<Space> {

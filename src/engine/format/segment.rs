@@ -88,6 +88,11 @@ impl SegmentHeader {
         length_with(self.victims.len())
     }
 
+    /// How many bytes a header with so many victims takes.
+    pub fn encoded_length_of(victims: usize) -> usize {
+        length_with(victims)
+    }
+
     /// The header's bytes.
     ///
     /// # Panics

@@ -120,6 +120,10 @@ pub(crate) fn load(
         .filter(|(_, header)| header.origin == Origin::Compaction)
         .flat_map(|(_, header)| header.victims.iter().copied())
         .collect();
+    if !read_only && victims.iter().any(|id| data.contains(id)) {
+        // The output's name may be with the kernel only: a power loss must not take it back and leave what it replaces removed.
+        disk.sync_dir(&directory).map_err(failed(format!("syncing directory {directory}")))?;
+    }
     let mut segments = Vec::new();
     for (id, (file, header)) in headers {
         if victims.contains(&id) {

@@ -15,6 +15,7 @@ pub(super) struct File {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Trigger {
     Compact,
+    Config,
     Sync,
     LogLevel,
 }
@@ -39,9 +40,13 @@ pub(super) const FILES: &[File] = &[
     shows("stats.json", |control| render::stats_json(&control.source.report())),
     shows("partitions", |control| render::partitions(&control.source.report())),
     shows("segments", |control| render::segments(&control.source.segments())),
-    shows("config", |control| render::config(&control.source.options())),
+    both("config", |control| render::config(&control.source.options()), Trigger::Config),
     shows("errors", |control| render::errors(&control.source.damages())),
-    both("compact", |control| control.progress.show(), Trigger::Compact),
+    both(
+        "compact",
+        |control| render::compact(control.progress.state(), &control.source.report()),
+        Trigger::Compact,
+    ),
     does("sync", Trigger::Sync),
     both("log_level", |control| render::log_level(control.source.log_level()), Trigger::LogLevel),
 ];

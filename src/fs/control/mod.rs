@@ -7,8 +7,10 @@
 mod files;
 mod render;
 pub mod report;
+mod settings;
 pub mod source;
 mod trigger;
+pub mod units;
 
 use super::errno::Errno;
 use super::types::*;

@@ -1,6 +1,7 @@
 //! What the control files show: numbers to text. Pure.
 
 use super::report::{Damage, Report};
+use crate::engine::progress::CompactionPhase;
 use crate::engine::stats::{PartitionStats, SegmentStats};
 use crate::fs::traffic::Latency;
 use std::fmt::Write;
@@ -22,7 +23,17 @@ pub(super) fn health(latch_reason: Option<String>, report: &Report) -> String {
         None if crc_errors > 0 => {
             format!("degraded: {crc_errors} reads failed their checksum, see .bitkv/errors\n")
         }
-        None => "ok\n".to_string(),
+        None => {
+            match report.compactions.iter().find_map(|one| Some((one.partition, one.trouble.as_ref()?))) {
+                Some((partition, trouble)) => {
+                    format!(
+                        "degraded: compaction of partition {partition} gave up: {}\n",
+                        trouble.replace('\n', " ")
+                    )
+                }
+                None => "ok\n".to_string(),
+            }
+        }
     }
 }
 
@@ -213,6 +224,37 @@ pub(super) fn segments(segments: &[SegmentStats]) -> String {
         ]
     };
     table(&header, segments.iter().map(row))
+}
+
+/// What compaction does; first in one word, then partition by partition. `by_hand` tells whether one runs by hand, and what they gained.
+pub(super) fn compact(by_hand: (bool, u64), report: &Report) -> String {
+    use CompactionPhase::{Copying, Finishing, Waiting};
+    let any = |phases: &[CompactionPhase]| report.compactions.iter().any(|one| phases.contains(&one.phase));
+    let state = match () {
+        () if report.compaction_paused => "paused",
+        () if by_hand.0 || any(&[Copying, Finishing]) => "running",
+        () if any(&[Waiting]) => "waiting",
+        () => "idle",
+    };
+    let mut out = format!("{state}\nreclaimed_bytes: {}\n", by_hand.1);
+    for one in &report.compactions {
+        let _ = write!(out, "partition {}: {}", one.partition, one.phase.name());
+        if matches!(one.phase, Copying | Finishing) {
+            let _ = write!(
+                out,
+                " {} of {} bytes, {} bytes/s, {} segments",
+                one.bytes_done,
+                one.bytes_total,
+                one.bytes_per_second(),
+                one.victims
+            );
+        }
+        if let Some(trouble) = &one.trouble {
+            let _ = write!(out, "; the last attempt came to nothing: {}", trouble.replace('\n', " "));
+        }
+        out.push('\n');
+    }
+    out
 }
 
 pub(super) fn config(options: &[(&'static str, String)]) -> String {

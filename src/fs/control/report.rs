@@ -1,5 +1,6 @@
 //! What the control directory needs to know, and can ask for: the seam between it and the volume. Tests have a source of their own.
 
+use crate::engine::progress::CompactionStats;
 use crate::engine::stats::{SegmentStats, StoreStats};
 use crate::fs::traffic::Latency;
 use crate::fs::types::{Answer, Time};
@@ -23,6 +24,10 @@ pub struct Report {
     pub counts: Counts,
     /// How long operations take, partition by partition.
     pub latencies: Vec<Latency>,
+    /// How far compaction is, partition by partition.
+    pub compactions: Vec<CompactionStats>,
+    /// Whether compaction is paused.
+    pub compaction_paused: bool,
     /// How requests come from the kernel.
     pub transport: &'static str,
 }
@@ -62,6 +67,13 @@ pub trait Source: Send + Sync {
     fn sync(&self) -> Pending<Answer<()>>;
     /// Starts to compact one partition or all, and tells when that is done, whoever waits for it.
     fn compact(&self, partition: Option<u16>, finished: Finished);
+    /// Changes options, all of them or none.
+    ///
+    /// # Errors
+    /// EINVAL for a name or a value that is none, EPERM for an option that can't change while the store is open.
+    fn set_options(&self, changes: &[(&str, &str)]) -> Answer<()>;
+    /// Holds all compaction where it is, or lets it go on.
+    fn pause_compaction(&self, paused: bool);
     /// What the log takes down; None if there is no log.
     fn log_level(&self) -> Option<String>;
     /// Changes that.

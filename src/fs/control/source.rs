@@ -1,8 +1,9 @@
 //! The control directory's source: a mounted volume.
 
 use super::report::{Damage, Finished, Pending, Report, Source};
+use super::settings;
 use crate::engine::stats::SegmentStats;
-use crate::engine::{Durability, PartitionId};
+use crate::engine::{Durability, PartitionId, Tune};
 use crate::fs::errno::Errno;
 use crate::fs::traffic::{Latency, Traffic};
 use crate::fs::types::{Answer, Time};
@@ -49,6 +50,8 @@ impl Source for VolumeSource {
             store: store.stats(),
             counts: self.volume.counts(),
             latencies,
+            compactions: store.compaction_stats(),
+            compaction_paused: store.tuned().contains(&Tune::Paused(true)),
             transport: "dev",
         }
     }
@@ -87,9 +90,11 @@ impl Source for VolumeSource {
         options.extend([
             ("segment-size", config.segment_bytes.to_string()),
             ("chunk-size", self.volume.chunk_bytes().to_string()),
-            ("compact-rate", config.compact_bytes_per_second.to_string()),
-            ("compact-threshold", config.compact_threshold.to_string()),
-            ("auto-compact", config.auto_compact.to_string()),
+            ("compact-delay", format!("{}ms", config.compact_start_delay.as_millis())),
+            ("open-files", config.open_files_max.to_string()),
+        ]);
+        options.extend(self.volume.store().tuned().into_iter().map(settings::show));
+        options.extend([
             ("read-only", config.read_only.to_string()),
             // Not an option, but what whoever looks after the daemon needs.
             ("pid", std::process::id().to_string()),
@@ -119,6 +124,27 @@ impl Source for VolumeSource {
             finished.tell(result);
         };
         self.volume.store().partitions()[0].submit(work).detach();
+    }
+
+    fn set_options(&self, changes: &[(&str, &str)]) -> Answer<()> {
+        let known = self.options();
+        let parsed: Answer<Vec<Tune>> = changes
+            .iter()
+            .map(|(name, value)| match settings::parse(name.trim(), value.trim()) {
+                Some(change) => change.ok_or(Errno::EINVAL),
+                None if known.iter().any(|(known, _)| *known == name.trim()) => Err(Errno::EPERM),
+                None => Err(Errno::EINVAL),
+            })
+            .collect();
+        for change in parsed? {
+            tracing::info!("changed: {}={}", settings::show(change).0, settings::show(change).1);
+            self.volume.store().tune(change);
+        }
+        Ok(())
+    }
+
+    fn pause_compaction(&self, paused: bool) {
+        self.volume.store().tune(Tune::Paused(paused));
     }
 
     fn log_level(&self) -> Option<String> {

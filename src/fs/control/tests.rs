@@ -13,6 +13,8 @@ struct Fake {
     refuse_sync: AtomicBool,
     compactions: Mutex<Vec<(Option<u16>, Finished)>>,
     level: Mutex<String>,
+    changes: Mutex<Vec<(String, String)>>,
+    paused: AtomicBool,
 }
 
 impl Source for Arc<Fake> {
@@ -21,7 +23,8 @@ impl Source for Arc<Fake> {
     }
     fn report(&self) -> Report {
         let uptime_seconds = self.moments.fetch_add(1, Ordering::Relaxed);
-        Report { uptime_seconds, transport: "dev", ..Default::default() }
+        let compaction_paused = self.paused.load(Ordering::Relaxed);
+        Report { uptime_seconds, compaction_paused, transport: "dev", ..Default::default() }
     }
     fn segments(&self) -> Vec<SegmentStats> {
         Vec::new()
@@ -45,6 +48,14 @@ impl Source for Arc<Fake> {
     }
     fn compact(&self, partition: Option<u16>, finished: Finished) {
         self.compactions.lock().push((partition, finished));
+    }
+    fn set_options(&self, changes: &[(&str, &str)]) -> Answer<()> {
+        let own = |(name, value): &(&str, &str)| (name.to_string(), value.to_string());
+        self.changes.lock().extend(changes.iter().map(own));
+        Ok(())
+    }
+    fn pause_compaction(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Relaxed);
     }
     fn log_level(&self) -> Option<String> {
         Some(self.level.lock().clone())
@@ -191,4 +202,28 @@ fn the_level_of_the_log_is_a_word() {
     assert_eq!(write(&control, "log_level", "debug\n"), Ok(()));
     assert_eq!(*fake.level.lock(), "debug");
     assert_eq!(write(&control, "log_level", "debug\ninfo\n"), Err(Errno::EINVAL));
+}
+
+#[test]
+fn a_pause_is_shown_and_starts_nothing() {
+    let (control, fake) = control();
+    assert_eq!(write(&control, "compact", "pause\n"), Ok(()));
+    let text = control.read(open(&control, "compact").inode, 0, 99).unwrap();
+    assert_eq!(text, b"paused\nreclaimed_bytes: 0\n");
+    assert_eq!(write(&control, "compact", "all\n"), Err(Errno::EBUSY));
+    assert!(fake.compactions.lock().is_empty());
+    assert_eq!(write(&control, "compact", "resume\nall\n"), Ok(()));
+    assert_eq!(fake.compactions.lock().len(), 1);
+}
+
+#[test]
+fn options_are_written_back_as_they_are_shown() {
+    let (control, fake) = control();
+    for wrong in ["compact-rate\n", "compact-rate=1M\nnonsense\n", ""] {
+        assert_eq!(write(&control, "config", wrong), Err(Errno::EINVAL), "{wrong:?}");
+    }
+    assert!(fake.changes.lock().is_empty(), "a wrong text changes nothing");
+    assert_eq!(write(&control, "config", "compact-rate=10M\nauto-compact=false\n"), Ok(()));
+    let pair = |name: &str, value: &str| (name.to_string(), value.to_string());
+    assert_eq!(*fake.changes.lock(), [pair("compact-rate", "10M"), pair("auto-compact", "false")]);
 }

@@ -16,21 +16,27 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub(super) fn show(&self) -> String {
-        let state = if self.running.load(Ordering::Acquire) { "running" } else { "idle" };
-        format!("{state}\nreclaimed_bytes: {}\n", self.reclaimed_bytes.load(Ordering::Relaxed))
+    /// Whether one runs, and how many bytes all of them have gained.
+    pub(super) fn state(&self) -> (bool, u64) {
+        (self.running.load(Ordering::Acquire), self.reclaimed_bytes.load(Ordering::Relaxed))
     }
 }
 
-/// An order to compact.
+/// An order to compaction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Order {
-    partition: Option<u16>,
-    wait: bool,
+enum Order {
+    Compact { partition: Option<u16>, wait: bool },
+    Pause,
+    Resume,
 }
 
-/// `all`, `all wait`, `partition=N`, `partition=N wait`.
+/// `all`, `all wait`, `partition=N`, `partition=N wait`, `pause`, `resume`.
 fn parse(line: &str) -> Option<Order> {
+    match line {
+        "pause" => return Some(Order::Pause),
+        "resume" => return Some(Order::Resume),
+        _ => {}
+    }
     let mut words = line.split_whitespace();
     let partition = match words.next()? {
         "all" => None,
@@ -41,7 +47,7 @@ fn parse(line: &str) -> Option<Order> {
         Some("wait") => true,
         Some(_) => return None,
     };
-    words.next().is_none().then_some(Order { partition, wait })
+    words.next().is_none().then_some(Order::Compact { partition, wait })
 }
 
 /// The lines of a text that say something; EINVAL if there are none.
@@ -60,9 +66,18 @@ impl Control {
             Trigger::Compact => {
                 let orders: Option<Vec<Order>> = lines(text)?.into_iter().map(parse).collect();
                 for order in orders.ok_or(Errno::EINVAL)? {
-                    self.compact(order).await?;
+                    match order {
+                        Order::Compact { partition, wait } => self.compact(partition, wait).await?,
+                        Order::Pause => self.source.pause_compaction(true),
+                        Order::Resume => self.source.pause_compaction(false),
+                    }
                 }
                 Ok(())
+            }
+            Trigger::Config => {
+                let changes: Option<Vec<_>> =
+                    lines(text)?.into_iter().map(|line| line.split_once('=')).collect();
+                self.source.set_options(&changes.ok_or(Errno::EINVAL)?)
             }
             Trigger::LogLevel => match lines(text)?[..] {
                 [level] => self.source.set_log_level(level),
@@ -71,9 +86,13 @@ impl Control {
         }
     }
 
-    async fn compact(&self, order: Order) -> Answer<()> {
-        if order.partition.is_some_and(|partition| partition >= self.source.partition_count()) {
+    async fn compact(&self, partition: Option<u16>, wait: bool) -> Answer<()> {
+        if partition.is_some_and(|partition| partition >= self.source.partition_count()) {
             return Err(Errno::ENOENT);
+        }
+        // It would stand still, and whoever waits for it with it.
+        if self.source.report().compaction_paused {
+            return Err(Errno::EBUSY);
         }
         if self.progress.running.swap(true, Ordering::AcqRel) {
             return Err(Errno::EBUSY);
@@ -88,8 +107,8 @@ impl Control {
             // Whoever gave the order may not wait for it.
             let _ = sender.send(result);
         };
-        self.source.compact(order.partition, Box::new(finished));
-        if order.wait {
+        self.source.compact(partition, Box::new(finished));
+        if wait {
             receiver.await.unwrap_or(Err(Errno::EIO))?;
         }
         Ok(())
@@ -102,10 +121,12 @@ mod tests {
 
     #[test]
     fn orders_are_whole_words() {
-        assert_eq!(parse("all"), Some(Order { partition: None, wait: false }));
-        assert_eq!(parse("all wait"), Some(Order { partition: None, wait: true }));
-        assert_eq!(parse("partition=3 wait"), Some(Order { partition: Some(3), wait: true }));
-        for wrong in ["", "none", "all now", "partition=", "partition=x", "all wait now"] {
+        let compact = |partition, wait| Some(Order::Compact { partition, wait });
+        assert_eq!(parse("all"), compact(None, false));
+        assert_eq!(parse("all wait"), compact(None, true));
+        assert_eq!(parse("partition=3 wait"), compact(Some(3), true));
+        assert_eq!((parse("pause"), parse("resume")), (Some(Order::Pause), Some(Order::Resume)));
+        for wrong in ["pause all", "", "none", "all now", "partition=", "partition=x", "all wait now"] {
             assert_eq!(parse(wrong), None, "{wrong}");
         }
     }

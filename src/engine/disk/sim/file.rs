@@ -1,7 +1,7 @@
 //! Handles of the simulated disk's files. They own nothing but their number.
 
 use super::state::State;
-use crate::engine::disk::DiskFile;
+use crate::engine::disk::{DiskFile, FileHandle};
 use parking_lot::Mutex;
 use std::io;
 use std::os::fd::RawFd;
@@ -59,6 +59,10 @@ impl DiskFile for SimFile {
 
     fn descriptor(&self) -> Option<RawFd> {
         None
+    }
+
+    fn opened(self: Arc<Self>) -> io::Result<FileHandle> {
+        Ok(self)
     }
 }
 

@@ -1,10 +1,11 @@
 //! One real file.
 
-use crate::engine::disk::DiskFile;
+use crate::engine::disk::{DiskFile, FileHandle};
 use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(super) struct RealFile {
@@ -99,5 +100,9 @@ impl DiskFile for RealFile {
 
     fn descriptor(&self) -> Option<RawFd> {
         Some(self.file.as_raw_fd())
+    }
+
+    fn opened(self: Arc<Self>) -> io::Result<FileHandle> {
+        Ok(self)
     }
 }

@@ -13,6 +13,9 @@ fn plan() -> Plan {
         segment_bytes: 64 * 1024,
         compact_threshold: 0.3,
         compact_bytes_per_second: 0,
+        compact_start_delay: std::time::Duration::ZERO,
+        compact_cooldown: std::time::Duration::ZERO,
+        open_files_max: 2,
         ..Config::default()
     };
     Plan { config, lives: 1, keys: 6, value_bytes_max: 6000, in_flight_max: 6, faults: false }
@@ -26,7 +29,7 @@ fn first_life(trouble: impl Fn(&SimDisk), excused: bool, how: Crash) -> Result<(
     lives.history.lock().excused = excused;
     lives.act(&store, &mut player, 150)?;
     if !lives.disk.is_dead() {
-        lives.drain(&mut player)?;
+        lives.drain(&store, &mut player)?;
     }
     lives.end(&store, player, true, how)?;
     drop(store);
@@ -111,14 +114,14 @@ fn no_space_at_every_single_allocation() {
             let (store, mut player) = lives.begin_life(0)?;
             lives.history.lock().excused = true;
             lives.act(&store, &mut player, 150)?;
-            lives.drain(&mut player)?;
+            lives.drain(&store, &mut player)?;
             let happened = lives.disk.has_failed();
             if player.is_latched() {
                 return Err("the store latched".to_string());
             }
             lives.history.lock().excused = false;
             lives.act(&store, &mut player, 50)?;
-            lives.drain(&mut player)?;
+            lives.drain(&store, &mut player)?;
             lives.end(&store, player, true, Crash::Power)?;
             two_more_lives(&mut lives, Crash::Power)?;
             Ok(happened)

@@ -2,6 +2,7 @@
 
 use super::autopsy::describe;
 use super::client::{Clients, all_keys};
+use super::counts::check_counts;
 use super::history::{History, Key, Value};
 use super::oracle::judge;
 use super::plan::Plan;
@@ -79,7 +80,7 @@ impl Lives {
         }
     }
 
-    fn any_crash(&mut self) -> Crash {
+    pub(super) fn any_crash(&mut self) -> Crash {
         if self.dice.percent(40) { Crash::Kill } else { Crash::Power }
     }
 
@@ -199,7 +200,7 @@ impl Lives {
         self.act(&store, &mut player, actions)?;
         let drained = self.dice.percent(50);
         if drained && !self.disk.is_dead() {
-            self.drain(&mut player)?;
+            self.drain(&store, &mut player)?;
         }
         let closes = drained && self.dice.percent(40);
         let how = self.any_crash();
@@ -268,7 +269,7 @@ impl Lives {
     }
 
     /// Everything that was asked for is answered in the end.
-    pub(super) fn drain(&mut self, player: &mut Player) -> Result<(), String> {
+    pub(super) fn drain(&mut self, store: &Store<()>, player: &mut Player) -> Result<(), String> {
         let history = self.history.clone();
         let disk = self.disk.clone();
         let all = player.run_until(STEPS_MAX, || history.lock().unfinished == 0 || disk.is_dead());
@@ -286,7 +287,11 @@ impl Lives {
         if !player.run_until_idle(STEPS_MAX) {
             return Err("the store never falls idle".to_string());
         }
-        self.notice(player)
+        self.notice(player)?;
+        if self.disk.is_dead() || player.is_latched() {
+            return Ok(());
+        }
+        check_counts(store, &self.disk)
     }
 
     /// Closes the store, if it is to be closed and still can be, and crashes.

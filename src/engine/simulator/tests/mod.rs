@@ -3,6 +3,7 @@
 
 pub(crate) mod autopsy;
 mod client;
+mod counts;
 mod every_io;
 mod history;
 mod lives;

@@ -29,6 +29,9 @@ impl Plan {
             auto_compact: dice.percent(60),
             compact_threshold: [0.1, 0.3, 0.5][dice.index(3)],
             compact_bytes_per_second: [0, 1 << 20][dice.index(2)],
+            compact_start_delay: Duration::from_millis([0, 0, 5][dice.index(3)]),
+            compact_cooldown: Duration::from_millis([0, 10][dice.index(2)]),
+            open_files_max: [1, 2, 5, 512][dice.index(4)],
             ..Config::default()
         };
         Plan {

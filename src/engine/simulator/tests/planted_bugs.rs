@@ -33,6 +33,7 @@ caught! {
     an_output_that_is_not_synced: SkipOutputSync within 1000;
     a_tail_that_is_not_synced: SkipTailSync within 1000;
     a_store_not_synced_before_compaction_commits: SkipStoreSync within 1000;
+    counts_that_never_shrink: KeepCounting within 1000;
     a_failed_sync_forgiven: ForgiveSync within 1000;
     a_gap_in_the_numbers: LeaveGap within 1000;
     a_hint_trusted_beyond_its_segment: TrustHint within 1000;

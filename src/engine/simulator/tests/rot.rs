@@ -23,7 +23,7 @@ fn rot(seed: u64) -> Result<(), String> {
     let (store, mut player) = lives.begin_life(0)?;
     let actions = lives.dice.between(20, 200);
     lives.act(&store, &mut player, actions)?;
-    lives.drain(&mut player)?;
+    lives.drain(&store, &mut player)?;
     let closes = lives.dice.percent(50);
     let how = [Crash::Kill, Crash::Power][lives.dice.index(2)];
     lives.end(&store, player, closes, how)?;
