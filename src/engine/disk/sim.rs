@@ -160,9 +160,9 @@ impl SimDisk {
         self.state.lock().failures > 0
     }
 
-    /// How many bytes all files may have together.
-    pub fn set_capacity(&self, bytes: Option<u64>) {
-        self.state.lock().capacity_bytes = bytes;
+    /// How many bytes all files may have together; returns whether there was a bound before.
+    pub fn set_capacity(&self, bytes: Option<u64>) -> bool {
+        std::mem::replace(&mut self.state.lock().capacity_bytes, bytes).is_some()
     }
 
     /// In how many of a hundred cases a read would have to wait for the disk.

@@ -177,6 +177,9 @@ impl State {
         self.handles.clear();
         let named: BTreeSet<u64> = self.directories.values().flat_map(Directory::files).collect();
         self.inodes.retain(|inode, _| named.contains(inode));
+        // What a crash brings back had its space all the time.
+        let used_bytes = self.used_bytes();
+        self.capacity_bytes = self.capacity_bytes.map(|capacity_bytes| capacity_bytes.max(used_bytes));
         std::mem::take(&mut self.pending)
     }
 
