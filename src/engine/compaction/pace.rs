@@ -54,6 +54,8 @@ impl Shell {
             (due, state.given_up_until_ns > now_ns)
         });
         if !due {
+            // Nor is there anything left to be in trouble with.
+            self.progress().set_trouble(None);
             return self.progress().set_phase(CompactionPhase::Idle);
         }
         // Tried again when something happens: by itself, it would fail again and again.
