@@ -1,6 +1,6 @@
 //! What readers and those who sync notice of compaction: the same works without and with it, by turns, in one run: `bench_compaction DIRECTORY`.
 //!
-//! Each round overwrites everything, so that half of the store is dead; measures random reads and durable puts for a while without compaction;
+//! Each round overwrites half of the keys, at random, so that segments are partly dead; measures random reads and durable puts for a while without compaction;
 //! then lets automatic compaction loose and measures as long as it runs. Percentiles are over all operations of all rounds; the last column
 //! is how many times as long it takes with compaction as without.
 //!
@@ -112,7 +112,12 @@ fn work(
 }
 
 fn fill(engine: &Engine, options: &Options, round: usize) -> Result<(), String> {
+    let mut state = round as u64 + 1;
     for key in 0..options.keys {
+        // All keys at first, then half of them at random: so each segment is partly dead.
+        if round > 0 && random(&mut state).is_multiple_of(2) {
+            continue;
+        }
         engine
             .put(format!("key{key}").as_bytes(), &[round as u8; VALUE_BYTES])
             .map_err(|error| error.to_string())?;
@@ -131,6 +136,7 @@ fn run(options: &Options) -> Result<(), String> {
         auto_compact: false,
         compact_start_delay: Duration::ZERO,
         compact_cooldown: Duration::ZERO,
+        compact_threshold: 0.3,
         compact_bytes_per_second: options.rate,
         segment_bytes: 16 << 20,
         ..EngineOptions::default()
