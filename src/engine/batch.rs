@@ -15,6 +15,45 @@ pub struct Change {
     pub remove: bool,
 }
 
+/// A change whose bytes are somebody else's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChangeView<'a> {
+    /// Which key.
+    pub key: &'a [u8],
+    /// Its new value, or the note of its removal.
+    pub value: &'a [u8],
+    /// Whether the key is removed.
+    pub remove: bool,
+}
+
+impl Change {
+    /// The same, borrowed.
+    pub fn view(&self) -> ChangeView<'_> {
+        ChangeView { key: &self.key, value: &self.value, remove: self.remove }
+    }
+}
+
+impl ChangeView<'_> {
+    /// What the change takes in the log, in bytes, without the frame around it.
+    pub fn record_bytes(&self) -> usize {
+        record::encoded_length(self.key.len(), self.value.len())
+    }
+
+    /// An empty or oversize key and an oversize value are errors; an empty value is a value.
+    pub fn validate(&self) -> Result<(), WriteError> {
+        if self.key.is_empty() {
+            return Err(WriteError::Size("a key has at least one byte"));
+        }
+        if self.key.len() > KEY_BYTES_MAX {
+            return Err(WriteError::Size("a key has at most 65536 bytes"));
+        }
+        if self.value.len() > VALUE_BYTES_MAX {
+            return Err(WriteError::Size("a value has at most 16777216 bytes"));
+        }
+        Ok(())
+    }
+}
+
 /// Changes of one partition that happen together. A key may occur several times; the last change of it counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
@@ -88,17 +127,6 @@ impl Batch {
 
     /// Empty and oversize keys and oversize values are errors; an empty value is a value.
     pub fn validate(&self) -> Result<(), WriteError> {
-        for change in &self.changes {
-            if change.key.is_empty() {
-                return Err(WriteError::Size("a key has at least one byte"));
-            }
-            if change.key.len() > KEY_BYTES_MAX {
-                return Err(WriteError::Size("a key has at most 65536 bytes"));
-            }
-            if change.value.len() > VALUE_BYTES_MAX {
-                return Err(WriteError::Size("a value has at most 16777216 bytes"));
-            }
-        }
-        Ok(())
+        self.changes.iter().try_for_each(|change| change.view().validate())
     }
 }

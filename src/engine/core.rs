@@ -3,7 +3,7 @@
 //! On every way out of the turn (`leave`) the frames that were appended get their numbers, go to the kernel with one write,
 //! and whoever waits for an answer that is settled by now is woken.
 
-use super::batch::Batch;
+use super::batch::{Batch, Change, ChangeView};
 use super::common::Common;
 use super::compaction::CompactionState;
 use super::disk::FileHandle;
@@ -25,6 +25,15 @@ use std::task::{Context, Poll, Waker};
 /// Names what was appended, to wait for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(pub(crate) u64);
+
+/// What was appended and handed over: whether it may be acknowledged by now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// It is settled.
+    Settled,
+    /// Smaller numbers of other partitions are still to be handed over (or the store has failed): wait for this ticket.
+    Owed(Ticket),
+}
 
 /// Frames that left the turn together.
 struct Mark {
@@ -160,17 +169,45 @@ impl Core {
     }
 
     pub(crate) fn append_part(&mut self, batch: &Batch, part: Option<Part>) -> Ticket {
-        assert!(self.log.fits(batch.records_bytes(), 0), "appended without room");
+        self.append_changes(batch.records_bytes(), batch.changes().iter().map(Change::view), part)
+    }
+
+    /// Appends and hands over, if there is room without waiting for any; else nothing happens.
+    pub(crate) fn append_now<'a>(
+        &mut self,
+        records_bytes: usize,
+        changes: impl ExactSizeIterator<Item = ChangeView<'a>>,
+    ) -> Option<Appended> {
+        if self.common.order.is_latched()
+            || self.wants_spare()
+            || !self.log.fits(records_bytes, self.spoken_for)
+        {
+            return None;
+        }
+        let ticket = self.append_changes(records_bytes, changes, None);
+        self.leave();
+        Some(if self.is_settled(ticket) { Appended::Settled } else { Appended::Owed(ticket) })
+    }
+
+    fn append_changes<'a>(
+        &mut self,
+        records_bytes: usize,
+        changes: impl ExactSizeIterator<Item = ChangeView<'a>>,
+        part: Option<Part>,
+    ) -> Ticket {
+        assert!(self.log.fits(records_bytes, 0), "appended without room");
         let segment = self.log.segment();
         let mut fresh_bytes = (0, 0, 0);
+        let (count, mut removed, mut user_bytes) = (changes.len() as u64, 0, 0);
         let (keydir, segments) = (&mut self.keydir, &self.segments);
-        self.log.append(batch, part, |index, location| {
-            let change = &batch.changes()[index];
-            let bytes = record_bytes(&change.key, location);
-            let inserted = keydir.insert(&change.key, location);
+        self.log.append(changes, part, |change, location| {
+            removed += u64::from(change.remove);
+            user_bytes += change.key.len() + change.value.len();
+            let bytes = record_bytes(change.key, location);
+            let inserted = keydir.insert(change.key, location);
             if let Some(superseded) = inserted.superseded {
                 let dead = superseded.location;
-                let dead_bytes = record_bytes(&change.key, dead);
+                let dead_bytes = record_bytes(change.key, dead);
                 if dead.segment == segment {
                     fresh_bytes.0 -= dead_bytes as i64;
                     fresh_bytes.1 += dead_bytes as i64;
@@ -189,10 +226,9 @@ impl Core {
         if let Some(segment) = segments.get(&segment) {
             segment.account(fresh_bytes.0, fresh_bytes.1, fresh_bytes.2);
         }
-        let removed = batch.changes().iter().filter(|change| change.remove).count() as u64;
         self.counters.deletes.add(removed);
-        self.counters.puts.add(batch.changes().len() as u64 - removed);
-        self.counters.user_bytes_written.add(batch.user_bytes() as u64);
+        self.counters.puts.add(count - removed);
+        self.counters.user_bytes_written.add(user_bytes as u64);
         self.appended += 1;
         let ticket = Ticket(self.appended);
         if self.log.buffered_bytes() > APPEND_BUFFER_BYTES_MAX {
@@ -355,6 +391,11 @@ impl Core {
 
     pub(crate) fn next_segment_id(&mut self) -> SegmentId {
         let id = self.next_segment;
+        if planted(Bug::ReuseSegmentNumber)
+            && let Some(free) = (1..id.0).map(SegmentId).find(|id| !self.segments.contains_key(id))
+        {
+            return free;
+        }
         self.next_segment = SegmentId(id.0 + 1);
         id
     }
@@ -474,6 +515,11 @@ impl Core {
     /// The ticket of the newest frame, for those who read.
     pub(crate) fn newest_ticket(&self) -> Ticket {
         Ticket(self.appended)
+    }
+
+    /// Whether everything that was appended is settled: then what is seen here may be told.
+    pub(crate) fn is_all_settled(&self) -> bool {
+        self.is_settled(self.newest_ticket())
     }
 
     pub(crate) fn is_settled(&self, ticket: Ticket) -> bool {

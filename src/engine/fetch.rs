@@ -20,17 +20,49 @@ const GAP_BYTES_MAX: u64 = 4 * 1024;
 const RUN_BYTES_MAX: u64 = 2 * 1024 * 1024;
 
 /// Where a record must be read from.
-struct OnDisk {
+pub(crate) struct OnDisk {
     file: FileHandle,
     salt: u32,
     location: Location,
     length: usize,
 }
 
-enum Found {
+pub(crate) enum Found {
     Absent,
     Value(Vec<u8>),
     OnDisk(OnDisk),
+}
+
+/// What of a record lies before its value is read into this much of the stack, if it fits, in bytes.
+const HEAD_BYTES_MAX: usize = 256;
+
+impl Found {
+    /// The value, read by this thread; it must be in no turn. None if that fails or what is read isn't right: then the slow way finds out why.
+    pub(crate) fn read_here(self, key: &[u8]) -> Option<Option<Vec<u8>>> {
+        let on_disk = match self {
+            Found::Absent => return Some(None),
+            Found::Value(value) => return Some(Some(value)),
+            Found::OnDisk(on_disk) => on_disk,
+        };
+        let head_bytes = RECORD_HEADER_BYTES + key.len();
+        let (mut short, mut long) = ([0; HEAD_BYTES_MAX], Vec::new());
+        let head = match short.get_mut(..head_bytes) {
+            Some(head) => head,
+            None => {
+                long.resize(head_bytes, 0);
+                &mut long[..]
+            }
+        };
+        // The value goes straight to where it stays.
+        let mut value = vec![0; on_disk.location.value_length as usize];
+        let count = on_disk.file.read_parts_at(u64::from(on_disk.location.offset), head, &mut value).ok()?;
+        let decoded = record::decode_head(head, on_disk.salt).ok()?;
+        let is_right = count == on_disk.length
+            && decoded.key == key
+            && decoded.value_length == on_disk.location.value_length
+            && record::value_is_right(&value, decoded.value_crc, on_disk.salt);
+        is_right.then_some(Some(value))
+    }
 }
 
 impl Core {
@@ -46,6 +78,21 @@ impl Core {
         }
         let segment = &self.segments[&location.segment];
         Found::OnDisk(OnDisk { file: segment.file.clone(), salt: segment.salt, location, length })
+    }
+
+    /// Where a key's value is, for who answers at once; None while what is here isn't settled.
+    pub(crate) fn look(&self, key: &[u8]) -> Option<Found> {
+        if !self.is_all_settled() {
+            return None;
+        }
+        let found = self.find(key);
+        self.counters.gets.add(1);
+        match &found {
+            Found::Absent => self.counters.misses.add(1),
+            Found::Value(_) => {}
+            Found::OnDisk(on_disk) => self.counters.bytes_read.add(on_disk.length as u64),
+        }
+        Some(found)
     }
 
     fn is_still_at(&self, key: &[u8], location: Location) -> bool {

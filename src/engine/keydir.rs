@@ -5,69 +5,13 @@
 //! segments. A removed key stays in the keydir, as its tombstone, while that count isn't zero; then the tombstone is garbage
 //! itself and both go.
 
-use std::borrow::Borrow;
-use std::cmp::Ordering;
-use std::collections::BTreeMap;
-use std::ops::Bound;
+mod key;
+mod leaves;
 
+pub(crate) use self::key::Key;
+
+use self::leaves::Leaves;
 use super::types::SegmentId;
-
-/// A key's bytes: short ones in place, long ones on the heap. 24 bytes in either case.
-#[derive(Clone)]
-pub(crate) enum Key {
-    Short { length: u8, bytes: [u8; Key::SHORT_BYTES_MAX] },
-    Long(Box<[u8]>),
-}
-
-impl Key {
-    const SHORT_BYTES_MAX: usize = 22;
-
-    pub(crate) fn new(bytes: &[u8]) -> Self {
-        if bytes.len() > Self::SHORT_BYTES_MAX {
-            return Key::Long(bytes.into());
-        }
-        let mut short = [0; Self::SHORT_BYTES_MAX];
-        short[..bytes.len()].copy_from_slice(bytes);
-        Key::Short { length: bytes.len() as u8, bytes: short }
-    }
-
-    pub(crate) fn as_slice(&self) -> &[u8] {
-        match self {
-            Key::Short { length, bytes } => &bytes[..*length as usize],
-            Key::Long(bytes) => bytes,
-        }
-    }
-
-    /// What the key takes beyond the keydir's own nodes, in bytes; heap blocks have a header and are rounded up to 16.
-    fn heap_bytes(&self) -> usize {
-        match self {
-            Key::Short { .. } => 0,
-            Key::Long(bytes) => (bytes.len() + 8).next_multiple_of(16).max(32),
-        }
-    }
-}
-
-impl Borrow<[u8]> for Key {
-    fn borrow(&self) -> &[u8] {
-        self.as_slice()
-    }
-}
-impl PartialEq for Key {
-    fn eq(&self, other: &Self) -> bool {
-        self.as_slice() == other.as_slice()
-    }
-}
-impl Eq for Key {}
-impl PartialOrd for Key {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Key {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.as_slice().cmp(other.as_slice())
-    }
-}
 
 /// Where a record lies, and what it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -128,53 +72,54 @@ pub(crate) struct Superseded {
 /// All keys of a partition.
 #[derive(Default)]
 pub(crate) struct Keydir {
-    map: BTreeMap<Key, Entry>,
+    leaves: Leaves,
     live_count: usize,
-    heap_bytes: usize,
 }
 
 impl Keydir {
     /// Builds the keydir from entries sorted by key, each key once: denser and faster than inserting them.
     pub(crate) fn from_sorted(entries: Vec<(Key, Entry)>) -> Self {
         let live_count = entries.iter().filter(|(_, entry)| !entry.is_tombstone()).count();
-        let heap_bytes = entries.iter().map(|(key, _)| key.heap_bytes()).sum();
-        Keydir { map: entries.into_iter().collect(), live_count, heap_bytes }
+        Keydir { leaves: Leaves::from_sorted(entries), live_count }
     }
 
     /// The newest record of a key, tombstones included.
     pub(crate) fn entry(&self, key: &[u8]) -> Option<&Entry> {
-        self.map.get(key)
+        self.leaves.get(key)
     }
 
     /// Where a key's value lies; None if it has none.
     pub(crate) fn live(&self, key: &[u8]) -> Option<Location> {
-        self.map.get(key).filter(|entry| !entry.is_tombstone()).map(Entry::location)
+        self.leaves.get(key).filter(|entry| !entry.is_tombstone()).map(Entry::location)
     }
 
     /// Notes a key's new newest record. A tombstone that has nothing to bury isn't kept: its own record is then
     /// garbage at once (`Change::useless`).
     pub(crate) fn insert(&mut self, key: &[u8], location: Location) -> Inserted {
-        if let Some(entry) = self.map.get_mut(key) {
-            let before = entry.location();
-            let stale = entry.stale + u32::from(!before.tombstone);
-            self.live_count += usize::from(before.tombstone);
-            self.live_count -= usize::from(location.tombstone);
-            *entry = Entry::new(location, stale);
-            return Inserted { superseded: Some(Superseded { location: before }), useless: false };
-        }
-        if location.tombstone {
-            return Inserted { superseded: None, useless: true };
-        }
-        let key = Key::new(key);
-        self.heap_bytes += key.heap_bytes();
-        self.map.insert(key, Entry::new(location, 0));
-        self.live_count += 1;
-        Inserted { superseded: None, useless: false }
+        let mut inserted = Inserted { superseded: None, useless: false };
+        self.leaves.upsert(key, |entry| match entry {
+            Some(entry) => {
+                let before = entry.location();
+                inserted.superseded = Some(Superseded { location: before });
+                self.live_count += usize::from(before.tombstone);
+                self.live_count -= usize::from(location.tombstone);
+                Some(Entry::new(location, entry.stale + u32::from(!before.tombstone)))
+            }
+            None if location.tombstone => {
+                inserted.useless = true;
+                None
+            }
+            None => {
+                self.live_count += 1;
+                Some(Entry::new(location, 0))
+            }
+        });
+        inserted
     }
 
     /// Compaction moved a record: follows it, if it is still the newest.
     pub(crate) fn relocate(&mut self, key: &[u8], from: Location, to: Location) -> bool {
-        match self.map.get_mut(key) {
+        match self.leaves.get_mut(key) {
             Some(entry) if entry.location() == from => {
                 *entry = Entry::new(to, entry.stale);
                 true
@@ -186,7 +131,7 @@ impl Keydir {
     /// A dead put of the key is gone from the disk for good. Returns the tombstone that has nothing left to bury, if it is
     /// the newest record: the key has then left the keydir.
     pub(crate) fn buried_one_less(&mut self, key: &[u8]) -> Option<Location> {
-        let entry = self.map.get_mut(key)?;
+        let entry = self.leaves.get_mut(key)?;
         debug_assert!(entry.stale > 0, "a dead record that was never counted");
         entry.stale = entry.stale.saturating_sub(1);
         if entry.stale == 0 && entry.is_tombstone() {
@@ -198,8 +143,7 @@ impl Keydir {
     }
 
     fn forget(&mut self, key: &[u8]) {
-        if let Some((key, entry)) = self.map.remove_entry(key) {
-            self.heap_bytes -= key.heap_bytes();
+        if let Some(entry) = self.leaves.remove(key) {
             self.live_count -= usize::from(!entry.is_tombstone());
         }
     }
@@ -210,13 +154,10 @@ impl Keydir {
         prefix: &'a [u8],
         after: Option<&'a [u8]>,
     ) -> impl Iterator<Item = (&'a [u8], Location)> {
-        let from = match after {
-            Some(after) if after >= prefix => Bound::Excluded(after),
-            _ => Bound::Included(prefix),
-        };
-        self.map
-            .range::<[u8], _>((from, Bound::Unbounded))
-            .map(|(key, entry)| (key.as_slice(), entry))
+        let from = after.filter(|after| *after >= prefix).unwrap_or(prefix);
+        self.leaves
+            .from(from)
+            .skip_while(move |(key, _)| after == Some(*key))
             .take_while(move |(key, _)| key.starts_with(prefix))
             .filter(|(_, entry)| !entry.is_tombstone())
             .map(|(key, entry)| (key, entry.location()))
@@ -225,7 +166,7 @@ impl Keydir {
     /// How many keys it knows, removed ones that still bury something included.
     #[cfg(test)]
     pub(crate) fn entry_count(&self) -> usize {
-        self.map.len()
+        self.leaves.from(b"").count()
     }
 
     /// How many keys have a value.
@@ -233,10 +174,9 @@ impl Keydir {
         self.live_count
     }
 
-    /// Memory that the keydir takes, in bytes. A B-tree's leaf holds 11 pairs and is on average about two thirds full.
+    /// Memory that the keydir takes, in bytes.
     pub(crate) fn memory_bytes(&self) -> usize {
-        let pair = std::mem::size_of::<Key>() + std::mem::size_of::<Entry>();
-        self.map.len() * pair * 3 / 2 + self.heap_bytes
+        self.leaves.memory_bytes()
     }
 }
 

@@ -18,9 +18,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use super::batch::{Batch, Change};
+use super::batch::{Batch, Change, ChangeView};
 use super::clock::RealClock;
-use super::config::{Config, World};
+use super::config::{Config, Durability, World};
+use super::core::Appended;
 use super::disk::uring::UringDisk;
 use super::error::{OpenError, ReadError, WriteError};
 use super::limits::SLOTS;
@@ -243,12 +244,37 @@ impl Engine {
         self.blockers.dispatch(|| super::wait::block_on(future))
     }
 
+    /// Changes of one partition without an operation of their own, where nothing is in the way; else None, and nothing happened.
+    fn change_now<'a>(
+        &self,
+        part: &Part,
+        records_bytes: usize,
+        changes: impl ExactSizeIterator<Item = ChangeView<'a>> + Clone,
+    ) -> Option<Result<(), WriteError>> {
+        let keys = changes.clone();
+        let free = |state: &KeyLocks| !keys.into_iter().any(|change| state.locks.is_held(change.key));
+        let settled = match part.try_append(free, records_bytes, changes)? {
+            Appended::Settled if self.store.config().durability != Durability::Always => return Some(Ok(())),
+            Appended::Settled => self.wait(self.store.sync()),
+            Appended::Owed(ticket) => {
+                let inside = part.clone();
+                let settle = async move { inside.settle(ticket).await };
+                self.wait(self.within(part, WriteError::Gone, settle))
+            }
+        };
+        Some(settled)
+    }
+
     /// Like [`get_async`](Self::get_async), waiting on this thread.
     ///
     /// # Errors
     /// See [`ReadError`].
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
-        self.wait(self.get_async(key))
+        let visible = |state: &KeyLocks| !state.locks.hides(key);
+        match self.part(key).try_get(key, visible) {
+            Some(value) => Ok(value),
+            None => self.wait(self.get_async(key)),
+        }
     }
 
     /// The values of several keys, in their order.
@@ -265,6 +291,13 @@ impl Engine {
     /// # Errors
     /// `Gone` if the engine is closed.
     pub fn contains(&self, key: &[u8]) -> Result<bool, ReadError> {
+        let seen = self.part(key).try_look(|core, state| {
+            let answerable = !state.locks.hides(key) && core.is_all_settled();
+            answerable.then(|| core.contains(key))
+        });
+        if let Some(Some(found)) = seen {
+            return Ok(found);
+        }
         let (part, key) = (self.part(key).clone(), key.to_vec());
         let inside = part.clone();
         self.wait(self.within(&part, ReadError::Gone, async move {
@@ -280,7 +313,12 @@ impl Engine {
     /// # Errors
     /// See [`WriteError`].
     pub fn put(&self, key: &[u8], value: &[u8]) -> Result<(), WriteError> {
-        self.wait(self.put_async(key, value))
+        let change = ChangeView { key, value, remove: false };
+        change.validate()?;
+        match self.change_now(self.part(key), change.record_bytes(), std::iter::once(change)) {
+            Some(answer) => answer,
+            None => self.wait(self.put_async(key, value)),
+        }
     }
 
     /// Like [`delete_async`](Self::delete_async), waiting on this thread.
@@ -288,7 +326,12 @@ impl Engine {
     /// # Errors
     /// See [`WriteError`].
     pub fn delete(&self, key: &[u8]) -> Result<(), WriteError> {
-        self.wait(self.delete_async(key))
+        let change = ChangeView { key, value: &[], remove: true };
+        change.validate()?;
+        match self.change_now(self.part(key), change.record_bytes(), std::iter::once(change)) {
+            Some(answer) => answer,
+            None => self.wait(self.delete_async(key)),
+        }
     }
 
     /// Like [`compare_and_set_async`](Self::compare_and_set_async), waiting on this thread.

@@ -5,6 +5,7 @@
 //! kill could still take it back. Who only reads waits for the lock to show again; otherwise reading ignores locks.
 
 use super::partition::Partition;
+use std::borrow::Borrow;
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::task::{Context, Poll, Waker};
@@ -97,13 +98,19 @@ impl<K: LockKey> Locks<K> {
     }
 
     /// Whether nobody may answer from it now.
-    pub fn hides(&self, key: &K) -> bool {
-        self.held.get(key).is_some_and(|held| held.hides)
+    pub fn hides<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        !self.held.is_empty() && self.held.get(key).is_some_and(|held| held.hides)
     }
 
     /// Whether somebody has it, or waits for it.
-    pub fn is_held(&self, key: &K) -> bool {
-        self.held.contains_key(key)
+    pub fn is_held<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        !self.held.is_empty() && self.held.contains_key(key)
     }
 
     /// From now until it is let go nobody may answer from it. The caller holds it.

@@ -3,7 +3,7 @@
 //!
 //! Offsets are final when a frame is appended. What lies behind `written` is served from the buffer, never from the disk.
 
-use super::batch::Batch;
+use super::batch::ChangeView;
 use super::disk::FileHandle;
 use super::format::frame::{self, FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 use super::format::hint::HintWriter;
@@ -116,28 +116,29 @@ impl Log {
     }
 
     /// Appends a commit's frame. `place` is told where each change's record went, in order.
-    pub(crate) fn append(
+    pub(crate) fn append<'a>(
         &mut self,
-        batch: &Batch,
+        changes: impl ExactSizeIterator<Item = ChangeView<'a>>,
         part: Option<Part>,
-        mut place: impl FnMut(usize, Location),
+        mut place: impl FnMut(&ChangeView<'a>, Location),
     ) {
         let buffer_offset = self.begin_frame();
-        for (index, change) in batch.changes().iter().enumerate() {
+        let count = changes.len() as u32;
+        for change in changes {
             let offset = self.end() as u32;
             let kind = if change.remove { RecordKind::Tombstone } else { RecordKind::Put };
-            record::append(&mut self.buffer, self.salt, kind, &change.key, &change.value);
+            record::append(&mut self.buffer, self.salt, kind, change.key, change.value);
+            let value_length = change.value.len() as u32;
+            if self.hint.complete {
+                // Numbers come later.
+                self.hint.entries.push(Number::ZERO.next(), offset, kind, value_length, change.key);
+            }
             place(
-                index,
-                Location {
-                    segment: self.segment,
-                    offset,
-                    value_length: change.value.len() as u32,
-                    tombstone: change.remove,
-                },
+                &change,
+                Location { segment: self.segment, offset, value_length, tombstone: change.remove },
             );
         }
-        self.end_frame(buffer_offset, FrameKind::Commit, part, batch.changes().len() as u32);
+        self.end_frame(buffer_offset, FrameKind::Commit, part, count);
     }
 
     /// Appends a watermark frame.
@@ -182,9 +183,7 @@ impl Log {
             };
             header.encode_into(&mut self.buffer[pending.buffer_offset..], self.salt);
             if self.hint.complete {
-                let frame = &self.buffer[pending.buffer_offset..];
-                let offset = self.written + pending.buffer_offset as u64;
-                outline_frame(&mut self.hint.entries, frame, offset, &header, self.salt);
+                self.hint.entries.number_next(pending.records, number);
             }
             number = number.next();
         }
@@ -217,16 +216,6 @@ impl Log {
     pub(crate) fn buffered(&self, offset: u64, length: usize) -> Option<&[u8]> {
         let start = offset.checked_sub(self.written)? as usize;
         self.buffer.get(start..start + length)
-    }
-}
-
-/// Adds a frame's records, which we have just made ourselves, to what the hint will say.
-fn outline_frame(entries: &mut HintWriter, frame: &[u8], offset: u64, header: &FrameHeader, salt: u32) {
-    let mut at = FRAME_HEADER_BYTES;
-    for _ in 0..header.records {
-        let head = record::decode_head(&frame[at..], salt).expect("a record of our own making");
-        entries.push(header.number, (offset + at as u64) as u32, head.kind, head.value_length, head.key);
-        at += head.length();
     }
 }
 

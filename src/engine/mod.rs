@@ -41,7 +41,7 @@ pub mod window;
 
 pub use self::batch::Batch;
 pub use self::config::{Config, Durability, World};
-pub use self::core::{Core, Ticket};
+pub use self::core::{Appended, Core, Ticket};
 pub use self::error::{OpenError, ReadError, WriteError};
 pub use self::library::{Engine, EngineOptions};
 pub use self::open::{Recovered, RecoveredKey};

@@ -184,8 +184,11 @@ pub(crate) fn open(
     let common = Common::new(store, config, world, order, turns, partition_counters, counters, random);
     let common = Arc::new(common);
     let mut shells = Vec::new();
+    let mut unsealed = Vec::new();
     for (partition, index) in indexed {
-        shells.push(start_partition(&common, partition, index)?);
+        let (shell, full) = start_partition(&common, partition, index)?;
+        unsealed.extend(full.into_iter().map(|segment| (shell.clone(), segment)));
+        shells.push(shell);
     }
     common.connect(&shells);
     let rounds = Arc::downgrade(&common);
@@ -195,6 +198,12 @@ pub(crate) fn open(
             common.spawn(0, async move { running.run_rounds().await });
         }
     }));
+    // Only now that nothing can fail any more: an operation that nobody runs would keep what it was meant for.
+    if !common.config.read_only {
+        for (shell, segment) in unsealed {
+            shell.clone().submit(async move { shell.seal(segment).await }).detach();
+        }
+    }
     Ok(Opened { common, shells, options: manifest.options })
 }
 
@@ -461,11 +470,12 @@ fn last_number(partition: &LoadedPartition) -> Number {
     partition.segments.iter().map(LoadedSegment::last_number).max().unwrap_or(Number::ZERO)
 }
 
+/// Also tells which segments are full and have no seal.
 fn start_partition(
     common: &Arc<Common>,
     partition: LoadedPartition,
     index: Index,
-) -> Result<Arc<Shell>, OpenError> {
+) -> Result<(Arc<Shell>, Vec<SegmentId>), OpenError> {
     let id = partition.partition;
     let mut next_segment = SegmentId(partition.last_segment.0 + 1);
     // The log goes on in the unsealed segment with the newest frame.
@@ -507,13 +517,7 @@ fn start_partition(
     let core = Core::new(id, common.clone(), keydir, segments, next_segment, log);
     let shell = Shell::new(id, turn.clone(), common.clone(), core);
     connect(&turn, &shell);
-    for segment in full {
-        if !common.config.read_only {
-            let shell = shell.clone();
-            shell.clone().submit(async move { shell.seal(segment).await }).detach();
-        }
-    }
-    Ok(shell)
+    Ok((shell, full))
 }
 
 fn connect(turn: &Turn, shell: &Arc<Shell>) {

@@ -4,9 +4,9 @@
 //! Futures are `Send` and checked to be so. Core and state are in mutexes that only the holder of the turn ever tries: their guards
 //! aren't `Send`, so a guard held across an `.await` is a compile error, and touching the core from outside is a panic, not a race.
 
-use super::batch::Batch;
+use super::batch::{Batch, ChangeView};
 use super::config::Durability;
-use super::core::{Core, Ticket};
+use super::core::{Appended, Core, Ticket};
 use super::error::{ReadError, WriteError};
 use super::shell::Shell;
 use super::types::PartitionId;
@@ -61,10 +61,33 @@ impl<S: Send + 'static> Partition<S> {
         self.shell.with(|core| f(core, &mut state))
     }
 
-    /// Runs a plain function with the core if the turn is free and nothing waits before it; else None, and nothing happened.
-    /// Saves the allocation of an operation, and the copy of what the function borrows.
-    pub fn try_now<R>(&self, f: impl FnOnce(&mut Core, &mut S) -> R) -> Option<R> {
-        self.shell.turn.try_now(|| self.with(f))
+    /// Looks at core and state with a plain function if the turn is free, or is so in a moment; else None, and nothing happened. Saves
+    /// the allocation of an operation, and waking anybody.
+    pub fn try_look<R>(&self, f: impl FnOnce(&Core, &S) -> R) -> Option<R> {
+        self.shell.turn.try_inside(|| self.with(|core, state| f(core, state)))
+    }
+
+    /// Appends changes and hands them over, if the turn is free (or is so in a moment), if `free` says that nothing is in the way, and
+    /// if there is room; else None, and nothing happened. Saves an operation's allocation, and the copy of what it
+    /// borrows. `records_bytes` is what the records take; keys and values must be valid (see [`Batch::validate`]).
+    pub fn try_append<'a>(
+        &self,
+        free: impl FnOnce(&S) -> bool,
+        records_bytes: usize,
+        changes: impl ExactSizeIterator<Item = ChangeView<'a>>,
+    ) -> Option<Appended> {
+        let append = |core: &mut Core, state: &mut S| {
+            if free(state) { core.append_now(records_bytes, changes) } else { None }
+        };
+        self.shell.turn.try_inside(|| self.with(append)).flatten()
+    }
+
+    /// The value of a key, read by the calling thread, which waits for the disk if it must: outside of any turn. None if the
+    /// turn isn't free, if `visible` says that nobody may answer from the key now, if what the answer rests on isn't settled, or if what was read
+    /// isn't right: [`get`](Self::get) finds out why.
+    pub fn try_get(&self, key: &[u8], visible: impl FnOnce(&S) -> bool) -> Option<Option<Vec<u8>>> {
+        let look = |core: &Core, state: &S| if visible(state) { core.look(key) } else { None };
+        self.try_look(look).flatten()?.read_here(key)
     }
 
     /// The value of a key; None if there is none. Inside an operation of this partition. The answer may rest on changes

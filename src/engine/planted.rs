@@ -24,6 +24,12 @@ pub(crate) enum Bug {
     SkipStoreSync,
     /// A failed sync is taken for a good one.
     ForgiveSync,
+    /// A number is skipped, that no frame will ever have.
+    LeaveGap,
+    /// A hint of a clean close counts, whatever was written since.
+    TrustHint,
+    /// A new segment gets the number of one that was removed.
+    ReuseSegmentNumber,
     /// Dead records that compaction removed go on being counted.
     KeepCounting,
 }

@@ -53,12 +53,6 @@ impl SimClock {
         self.advance(deadline_ns.saturating_sub(self.monotonic_ns()));
         true
     }
-
-    /// Forgets all sleepers: their world has ended.
-    pub fn forget_sleepers(&self) {
-        let forgotten = std::mem::take(&mut self.shared.lock().waiting);
-        drop(forgotten);
-    }
 }
 
 impl Clock for SimClock {

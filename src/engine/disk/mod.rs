@@ -30,6 +30,14 @@ pub trait DiskFile: Send + Sync {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// Reads until the buffer is full or the file ends; returns how many bytes there were. May wait for the disk.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+    /// Like [`read_at`](Self::read_at) into two buffers, the second behind the first.
+    fn read_parts_at(&self, offset: u64, first: &mut [u8], second: &mut [u8]) -> io::Result<usize> {
+        let count = self.read_at(offset, first)?;
+        if count < first.len() {
+            return Ok(count);
+        }
+        Ok(count + self.read_at(offset + count as u64, second)?)
+    }
     /// Like [`read_at`](Self::read_at), but only if it needn't wait for the disk: None where it would have to, or
     /// where only a part could be had without waiting.
     fn try_read_at(&self, offset: u64, buffer: &mut [u8]) -> Option<io::Result<usize>>;

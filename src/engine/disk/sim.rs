@@ -56,11 +56,25 @@ impl SimDisk {
         SimDisk { state: self.state.clone(), life }
     }
 
+    /// Lets all pending requests of this life come to nothing: each holds the store that asked, and with it this disk.
+    pub fn forget_pending(&self) {
+        let mut state = self.state.lock();
+        let forgotten = if state.life == self.life { std::mem::take(&mut state.pending) } else { Vec::new() };
+        drop(state);
+        // What is dropped may wake somebody, who must not find the disk locked.
+        drop(forgotten);
+    }
+
     /// A disk of its own with the same files, and nothing pending.
     #[must_use]
     pub fn snapshot(&self) -> SimDisk {
         let state = self.state.lock().copy();
         SimDisk { life: state.life, state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// How many handles of this disk, files' handles among them, there are.
+    pub fn handle_count(&self) -> usize {
+        Arc::strong_count(&self.state)
     }
 
     /// Goes on with other luck.

@@ -8,6 +8,7 @@ use crate::engine::format::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 use crate::engine::format::hint::{self, Hint};
 use crate::engine::format::segment::{Origin, SEGMENT_HEADER_BYTES_MAX, SegmentHeader};
 use crate::engine::format::{Damage, segment};
+use crate::engine::planted::{Bug, planted};
 use crate::engine::scan::{Scan, scan};
 use crate::engine::segment::{FileKind, data_path, hint_path, parse_name};
 use crate::engine::types::{Epoch, Number, PartitionId, SegmentId, StoreId};
@@ -238,7 +239,7 @@ fn check_hint(
         if !seal.is_ok_and(|seal| seal.kind == FrameKind::Seal && seal.number == hint.last_number) {
             tracing::error!("the seal of segment {} is damaged; its hint is trusted", header.segment);
         }
-    } else if file_bytes != hint.data_length || hint.stable < hint.last_number {
+    } else if (file_bytes != hint.data_length || hint.stable < hint.last_number) && !planted(Bug::TrustHint) {
         // Of the active segment, on a clean close: everything in it is stable, and nothing has come since.
         return Err(Damage::Length);
     }

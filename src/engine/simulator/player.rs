@@ -196,12 +196,14 @@ impl Player {
         }
     }
 
-    /// After the disk's crash: lets all that was under way come to nothing, so that nothing keeps the dead store alive.
+    /// The end, after the disk's crash or without one: lets all that was under way come to nothing, so that nothing keeps the dead store alive.
     pub fn bury(self) {
         self.common.latch("its world has ended");
         loop {
             self.shells.iter().for_each(|shell| shell.with_quiet(Core::answer));
-            self.clock.forget_sleepers();
+            // Not forgotten: who waits for a sleeper and the sleeper would keep each other for ever.
+            while self.clock.advance_to_next() {}
+            self.disk.forget_pending();
             let ran = self.shells.iter().filter(|shell| shell.turn.step()).count();
             if ran == 0 {
                 return;

@@ -39,6 +39,23 @@ impl DiskFile for RealFile {
         Ok(count)
     }
 
+    fn read_parts_at(&self, offset: u64, first: &mut [u8], second: &mut [u8]) -> io::Result<usize> {
+        let wanted = first.len() + second.len();
+        let mut parts = [IoSliceMut::new(first), IoSliceMut::new(second)];
+        match nix::sys::uio::preadv(&self.file, &mut parts, offset as i64) {
+            Ok(count) if count == wanted => Ok(count),
+            // Short or interrupted, which is rare: once more, piece by piece.
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {
+                let count = self.read_at(offset, first)?;
+                if count < first.len() {
+                    return Ok(count);
+                }
+                Ok(count + self.read_at(offset + count as u64, second)?)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn try_read_at(&self, offset: u64, buffer: &mut [u8]) -> Option<io::Result<usize>> {
         if NO_NOWAIT.load(Ordering::Relaxed) {
             return None;

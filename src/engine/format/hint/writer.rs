@@ -6,8 +6,10 @@
 //!
 //! Doesn't know: where its entries come from: from memory when a segment is sealed, or from a scan.
 
-use super::super::{crc, put};
-use super::{HINT_HEADER_BYTES, HINT_VERSION, Hint, HintEntry, MAGIC, TOMBSTONE_BIT, at};
+use super::super::{crc, get, put};
+use super::{
+    HINT_ENTRY_BYTES, HINT_HEADER_BYTES, HINT_VERSION, Hint, HintEntry, MAGIC, TOMBSTONE_BIT, at, entry,
+};
 use crate::engine::format::record::RecordKind;
 use crate::engine::limits::SEGMENT_BYTES_MAX;
 use crate::engine::types::Number;
@@ -19,6 +21,8 @@ pub struct HintWriter {
     out: Vec<u8>,
     entries: u32,
     end: u64,
+    /// Where the first entry begins whose number is still to be given.
+    unnumbered: usize,
 }
 
 impl Default for HintWriter {
@@ -30,7 +34,7 @@ impl Default for HintWriter {
 impl HintWriter {
     /// A hint without entries.
     pub fn new() -> HintWriter {
-        HintWriter { out: vec![0; HINT_HEADER_BYTES], entries: 0, end: 0 }
+        HintWriter { out: vec![0; HINT_HEADER_BYTES], entries: 0, end: 0, unnumbered: HINT_HEADER_BYTES }
     }
 
     /// Adds the next record of the segment.
@@ -52,6 +56,19 @@ impl HintWriter {
         self.out.extend_from_slice(key);
     }
 
+    /// Gives the next `count` entries their number: in the order of pushing, each entry once. For who pushes before numbers are known.
+    ///
+    /// # Panics
+    /// If so many have not been pushed.
+    pub fn number_next(&mut self, count: u32, number: Number) {
+        for _ in 0..count {
+            let start = self.unnumbered;
+            put(&mut self.out[start..], entry::NUMBER, number.0.to_le_bytes());
+            let flagged = u32::from_le_bytes(get(&self.out[start..], entry::KEY_LENGTH));
+            self.unnumbered += HINT_ENTRY_BYTES + (flagged & !TOMBSTONE_BIT) as usize;
+        }
+    }
+
     /// How many entries have been pushed.
     pub fn entries(&self) -> u32 {
         self.entries
@@ -67,7 +84,7 @@ impl HintWriter {
     /// # Panics
     /// If a record lies beyond `hint.data_length`, or that is more than a segment can be.
     pub fn finish(self, hint: Hint) -> Vec<u8> {
-        let HintWriter { mut out, entries, end } = self;
+        let HintWriter { mut out, entries, end, unnumbered: _ } = self;
         assert!(
             end <= hint.data_length && hint.data_length <= SEGMENT_BYTES_MAX,
             "{hint:?}, records up to {end}"

@@ -62,9 +62,14 @@ impl Lives {
             let player = self.begin_life(25)?;
             self.live(player)?;
         }
-        let (_, player) = self.begin_life(0)?;
+        let (store, player) = self.begin_life(0)?;
         player.bury();
-        Ok(())
+        drop(store);
+        // Nothing keeps a store alive that everybody has let go of: neither a task that nobody will wake, nor a waker.
+        match self.disk.handle_count() {
+            1 => Ok(()),
+            count => Err(format!("{} handles of the disk are left over", count - 1)),
+        }
     }
 
     fn crash_disk(&mut self, how: Crash) {

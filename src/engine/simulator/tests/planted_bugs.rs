@@ -35,4 +35,7 @@ caught! {
     a_store_not_synced_before_compaction_commits: SkipStoreSync within 1000;
     counts_that_never_shrink: KeepCounting within 1000;
     a_failed_sync_forgiven: ForgiveSync within 1000;
+    a_gap_in_the_numbers: LeaveGap within 1000;
+    a_hint_trusted_beyond_its_segment: TrustHint within 1000;
+    a_segment_number_used_twice: ReuseSegmentNumber within 1000;
 }

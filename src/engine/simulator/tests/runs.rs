@@ -23,7 +23,7 @@ fn simulation_crashes() {
         return;
     }
     let first = environment("BITKV_FIRST_SEED").unwrap_or(0);
-    let seeds = environment("BITKV_SEEDS").unwrap_or(1000);
+    let seeds = environment("BITKV_SEEDS").unwrap_or(5000);
     let next = AtomicU64::new(first);
     let failures = parking_lot::Mutex::new(Vec::new());
     std::thread::scope(|scope| {

@@ -1,0 +1,337 @@
+//! An ordered map of keys for which looking one up costs few cache misses, since that is what a get from memory costs most: a B-tree over
+//! leaves of up to 64 keys each; a leaf has a byte of each key's hash beside each other, so that a look at one line of memory says
+//! where in the leaf a key is.
+//!
+//! Owns order and memory; knows nothing of what an entry means.
+
+use super::Entry;
+use super::key::{Key, heap_block_bytes};
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+/// The most keys of a leaf.
+const LEAF_KEYS_MAX: usize = 64;
+/// A leaf with fewer keys joins its neighbour, if both fit.
+const LEAF_KEYS_MIN: usize = 16;
+/// Two leaves become one if they have no more keys together: it shouldn't be split again at once.
+const JOINED_KEYS_MAX: usize = 48;
+/// How many keys a leaf made from sorted ones gets: some room is left.
+const BUILT_KEYS: usize = 56;
+/// Leaves grow by room for so many keys.
+const GROWTH_KEYS: usize = 8;
+
+type Pair = (Key, Entry);
+
+struct Leaf {
+    /// One byte of each key's hash, in the order of the pairs.
+    tags: [u8; LEAF_KEYS_MAX],
+    /// In order.
+    pairs: Vec<Pair>,
+}
+
+/// All keys, in order. `leaves` goes by the least key that a leaf may have; the first one's is the empty key.
+pub(super) struct Leaves {
+    leaves: BTreeMap<Key, Box<Leaf>>,
+    count: usize,
+    /// Of long keys, and of the leaves' own blocks.
+    heap_bytes: usize,
+}
+
+impl Default for Leaves {
+    fn default() -> Self {
+        Self::from_sorted(Vec::new())
+    }
+}
+
+fn tag(key: &[u8]) -> u8 {
+    (xxhash_rust::xxh3::xxh3_64(key) >> 56) as u8
+}
+
+impl Leaf {
+    fn new(pairs: Vec<Pair>) -> Box<Self> {
+        let mut tags = [0; LEAF_KEYS_MAX];
+        for (slot, (key, _)) in tags.iter_mut().zip(&pairs) {
+            *slot = tag(key.as_slice());
+        }
+        Box::new(Leaf { tags, pairs })
+    }
+
+    /// Where the key is.
+    fn position(&self, key: &[u8], tag: u8) -> Option<usize> {
+        const ONES: u64 = 0x0101_0101_0101_0101;
+        let count = self.pairs.len();
+        for (index, word) in self.tags[..count.next_multiple_of(8)].chunks_exact(8).enumerate() {
+            let mut bytes = [0; 8];
+            bytes.copy_from_slice(word);
+            // Bytes that are equal become zero; the trick that finds zero bytes may find one too many above a true one, which the
+            // keys themselves tell apart.
+            let different = u64::from_le_bytes(bytes) ^ (ONES * u64::from(tag));
+            let mut found = different.wrapping_sub(ONES) & !different & (ONES << 7);
+            while found != 0 {
+                let position = index * 8 + (found.trailing_zeros() / 8) as usize;
+                if self.pairs.get(position).is_some_and(|(known, _)| known.as_slice() == key) {
+                    return Some(position);
+                }
+                found &= found - 1;
+            }
+        }
+        None
+    }
+
+    fn heap_bytes(&self) -> usize {
+        heap_block_bytes(size_of::<Leaf>()) + heap_block_bytes(self.pairs.capacity() * size_of::<Pair>())
+    }
+
+    fn insert(&mut self, position: usize, pair: Pair, tag: u8) {
+        if self.pairs.len() == self.pairs.capacity() {
+            self.pairs.reserve_exact(GROWTH_KEYS);
+        }
+        self.tags.copy_within(position..self.pairs.len(), position + 1);
+        self.tags[position] = tag;
+        self.pairs.insert(position, pair);
+    }
+
+    fn remove(&mut self, position: usize) -> Pair {
+        self.tags.copy_within(position + 1..self.pairs.len(), position);
+        let pair = self.pairs.remove(position);
+        if self.pairs.capacity() > self.pairs.len() + 2 * GROWTH_KEYS {
+            self.pairs.shrink_to(self.pairs.len() + GROWTH_KEYS);
+        }
+        pair
+    }
+}
+
+impl Leaves {
+    /// From pairs sorted by key, each key once: denser and faster than inserting them.
+    pub(super) fn from_sorted(pairs: Vec<Pair>) -> Self {
+        let count = pairs.len();
+        let mut heap_bytes = pairs.iter().map(|(key, _)| key.heap_bytes()).sum();
+        let mut leaves = Vec::with_capacity(count / BUILT_KEYS + 1);
+        let mut rest = pairs.into_iter();
+        loop {
+            let some: Vec<Pair> = rest.by_ref().take(BUILT_KEYS).collect();
+            if some.is_empty() && !leaves.is_empty() {
+                break;
+            }
+            let mut pairs = Vec::with_capacity(some.len());
+            pairs.extend(some);
+            let least = match pairs.first() {
+                Some((key, _)) if !leaves.is_empty() => key.clone(),
+                _ => Key::new(b""),
+            };
+            let leaf = Leaf::new(pairs);
+            heap_bytes += leaf.heap_bytes() + least.heap_bytes();
+            leaves.push((least, leaf));
+        }
+        Leaves { leaves: leaves.into_iter().collect(), count, heap_bytes }
+    }
+
+    /// The leaf that a key is in, if it is in any.
+    fn leaf(&self, key: &[u8]) -> &Leaf {
+        let below = match key.len() > Key::SHORT_BYTES_MAX {
+            // Comparing bytes is slower, but making such a key is slower still.
+            true => self.leaves.range::<[u8], _>((Bound::Unbounded, Bound::Included(key))).next_back(),
+            false => self.leaves.range(..=Key::new(key)).next_back(),
+        };
+        below.expect("the first leaf may have any key").1
+    }
+
+    fn leaf_mut(&mut self, key: &[u8]) -> &mut Leaf {
+        let below = match key.len() > Key::SHORT_BYTES_MAX {
+            true => self.leaves.range_mut::<[u8], _>((Bound::Unbounded, Bound::Included(key))).next_back(),
+            false => self.leaves.range_mut(..=Key::new(key)).next_back(),
+        };
+        below.expect("the first leaf may have any key").1
+    }
+
+    pub(super) fn get(&self, key: &[u8]) -> Option<&Entry> {
+        let leaf = self.leaf(key);
+        leaf.position(key, tag(key)).map(|position| &leaf.pairs[position].1)
+    }
+
+    pub(super) fn get_mut(&mut self, key: &[u8]) -> Option<&mut Entry> {
+        let leaf = self.leaf_mut(key);
+        leaf.position(key, tag(key)).map(|position| &mut leaf.pairs[position].1)
+    }
+
+    /// Gives a key its entry: `change` makes it from the one that it has. None from it: the key isn't taken in, or stays as it is.
+    pub(super) fn upsert(&mut self, key: &[u8], change: impl FnOnce(Option<&Entry>) -> Option<Entry>) {
+        let tag = tag(key);
+        let leaf = self.leaf_mut(key);
+        if let Some(position) = leaf.position(key, tag) {
+            let entry = &mut leaf.pairs[position].1;
+            *entry = change(Some(entry)).unwrap_or(*entry);
+            return;
+        }
+        let Some(entry) = change(None) else { return };
+        let pair = (Key::new(key), entry);
+        let added_bytes = pair.0.heap_bytes();
+        let before_bytes = leaf.heap_bytes();
+        let position = leaf.pairs.partition_point(|(known, _)| *known < pair.0);
+        let mut next = None;
+        if leaf.pairs.len() < LEAF_KEYS_MAX {
+            leaf.insert(position, pair, tag);
+        } else if position == LEAF_KEYS_MAX {
+            // Keys that come in order fill their leaves.
+            next = Some(vec![pair]);
+        } else {
+            let mut upper = leaf.pairs.split_off(LEAF_KEYS_MAX / 2);
+            leaf.pairs.shrink_to(LEAF_KEYS_MAX / 2 + GROWTH_KEYS);
+            if position <= LEAF_KEYS_MAX / 2 {
+                leaf.insert(position, pair, tag);
+            } else {
+                upper.reserve_exact(GROWTH_KEYS);
+                upper.insert(position - LEAF_KEYS_MAX / 2, pair);
+            }
+            next = Some(upper);
+        }
+        let after_bytes = leaf.heap_bytes();
+        self.count += 1;
+        self.heap_bytes = self.heap_bytes + added_bytes + after_bytes - before_bytes;
+        if let Some(pairs) = next {
+            let least = pairs[0].0.clone();
+            let leaf = Leaf::new(pairs);
+            self.heap_bytes += leaf.heap_bytes() + least.heap_bytes();
+            self.leaves.insert(least, leaf);
+        }
+    }
+
+    pub(super) fn remove(&mut self, key: &[u8]) -> Option<Entry> {
+        let leaf = self.leaf_mut(key);
+        let position = leaf.position(key, tag(key))?;
+        let before_bytes = leaf.heap_bytes();
+        let (key, entry) = leaf.remove(position);
+        let (after_bytes, is_small) = (leaf.heap_bytes(), leaf.pairs.len() < LEAF_KEYS_MIN);
+        self.count -= 1;
+        self.heap_bytes = self.heap_bytes + after_bytes - before_bytes - key.heap_bytes();
+        if is_small {
+            self.join(&key);
+        }
+        Some(entry)
+    }
+
+    /// The leaf around a key and the one behind it become one, if they are small enough together.
+    fn join(&mut self, key: &Key) {
+        let Some((next, behind)) =
+            self.leaves.range::<Key, _>((Bound::Excluded(key), Bound::Unbounded)).next()
+        else {
+            return;
+        };
+        let (next, behind_count) = (next.clone(), behind.pairs.len());
+        let leaf = self.leaf_mut(key.as_slice());
+        if leaf.pairs.len() + behind_count > JOINED_KEYS_MAX {
+            return;
+        }
+        let Some((least, mut behind)) = self.leaves.remove_entry(&next) else { return };
+        let gone_bytes = behind.heap_bytes() + least.heap_bytes();
+        let leaf = self.leaf_mut(key.as_slice());
+        let (before_bytes, count) = (leaf.heap_bytes(), leaf.pairs.len());
+        leaf.tags[count..count + behind_count].copy_from_slice(&behind.tags[..behind_count]);
+        leaf.pairs.reserve_exact(behind_count);
+        leaf.pairs.append(&mut behind.pairs);
+        let after_bytes = leaf.heap_bytes();
+        self.heap_bytes = self.heap_bytes + after_bytes - before_bytes - gone_bytes;
+    }
+
+    /// The pairs from a key on, in order.
+    pub(super) fn from(&self, key: &[u8]) -> impl Iterator<Item = (&[u8], &Entry)> {
+        let bounds = (Bound::Unbounded, Bound::Included(key));
+        let first =
+            self.leaves.range::<[u8], _>(bounds).next_back().expect("the first leaf may have any key");
+        let within = first.1.pairs.partition_point(|(known, _)| known.as_slice() < key);
+        let further = self.leaves.range::<Key, _>((Bound::Excluded(first.0), Bound::Unbounded));
+        let pairs = first.1.pairs[within..].iter().chain(further.flat_map(|(_, leaf)| leaf.pairs.iter()));
+        pairs.map(|(key, entry)| (key.as_slice(), entry))
+    }
+
+    /// Memory that all of it takes, in bytes. A node of the upper tree has room for 11 leaves and is about two thirds full.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let upper = self.leaves.len() * (size_of::<Key>() + size_of::<Box<Leaf>>()) * 3 / 2;
+        self.heap_bytes + upper
+    }
+
+    #[cfg(test)]
+    fn check(&self) {
+        let mut heap_bytes = 0;
+        let mut count = 0;
+        let mut last: Option<&Key> = None;
+        let bounds: Vec<&Key> = self.leaves.keys().collect();
+        assert_eq!(bounds[0].as_slice(), b"");
+        for (index, (least, leaf)) in self.leaves.iter().enumerate() {
+            heap_bytes += leaf.heap_bytes() + least.heap_bytes();
+            count += leaf.pairs.len();
+            assert!(leaf.pairs.len() <= LEAF_KEYS_MAX);
+            for ((key, _), found) in leaf.pairs.iter().zip(leaf.tags) {
+                assert!(last.is_none_or(|last| last < key) && key >= least && found == tag(key.as_slice()));
+                assert!(bounds.get(index + 1).is_none_or(|next| key < *next));
+                heap_bytes += key.heap_bytes();
+                last = Some(key);
+            }
+        }
+        assert_eq!((count, heap_bytes), (self.count, self.heap_bytes));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Location;
+    use super::*;
+    use crate::engine::disk::sim::Dice;
+    use crate::engine::types::SegmentId;
+
+    fn entry(offset: u32) -> Entry {
+        Entry::new(Location { segment: SegmentId(1), offset, value_length: 1, tombstone: false }, 0)
+    }
+
+    fn random_key(dice: &mut Dice, keys: u64) -> Vec<u8> {
+        let index = dice.below(keys);
+        let mut key = format!("{:x}", index.wrapping_mul(0x9e37_79b9_7f4a_7c15)).into_bytes();
+        key.resize(key.len() + (index % 9) as usize, 0);
+        key
+    }
+
+    /// Against the standard library's map, with more and with fewer keys by turns.
+    #[test]
+    fn it_is_an_ordered_map() {
+        for seed in 0..20 {
+            let mut dice = Dice::new(seed);
+            let (mut leaves, mut model) = (Leaves::default(), BTreeMap::new());
+            let keys = dice.between(1, 3000);
+            for phase in 0..6 {
+                let remove_percent = [10, 80, 30, 95, 5, 60][phase];
+                for step in 0..2000 {
+                    let key = random_key(&mut dice, keys);
+                    if dice.percent(remove_percent) {
+                        assert_eq!(leaves.remove(&key), model.remove(&key));
+                    } else {
+                        leaves.upsert(&key, |_| Some(entry(step)));
+                        model.insert(key, entry(step));
+                    }
+                }
+                leaves.check();
+                assert_eq!(leaves.count, model.len());
+                for _ in 0..200 {
+                    let key = random_key(&mut dice, keys);
+                    assert_eq!(leaves.get(&key), model.get(&key));
+                    let listed = leaves.from(&key).take(100).map(|(key, entry)| (key.to_vec(), *entry));
+                    let expected =
+                        model.range(key.clone()..).take(100).map(|(key, entry)| (key.clone(), *entry));
+                    assert!(listed.eq(expected));
+                }
+                let sorted = model.iter().map(|(key, entry)| (Key::new(key), *entry)).collect();
+                leaves = if dice.percent(50) { Leaves::from_sorted(sorted) } else { leaves };
+                leaves.check();
+            }
+        }
+    }
+
+    #[test]
+    fn keys_in_order_fill_their_leaves() {
+        let mut leaves = Leaves::default();
+        for index in 0..10_000u32 {
+            leaves.upsert(&index.to_be_bytes(), |_| Some(entry(index)));
+        }
+        leaves.check();
+        assert_eq!(leaves.leaves.len(), 10_000usize.div_ceil(LEAF_KEYS_MAX));
+    }
+}
