@@ -68,7 +68,7 @@ impl Shell {
             return self.consider_later(wait_ns);
         }
         let shell = self.clone();
-        self.submit(async move { drop(shell.compact(false, threshold).await) }).detach();
+        self.submit(async move { shell.compact(false, threshold).await }).detach();
     }
 
     /// How long until an automatic compaction may start.
