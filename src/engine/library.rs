@@ -27,8 +27,10 @@ use super::error::{OpenError, ReadError, WriteError};
 use super::limits::SLOTS;
 use super::locks::{HasLocks, Locks, free, lock, visible};
 use super::partition::Partition;
+use super::progress::CompactionStats;
 use super::stats::StoreStats;
 use super::store::Store;
+use super::tuning::Tune;
 use super::turn::{Blockers, Policy};
 use super::types::{PartitionId, Slot};
 use std::collections::BTreeMap;
@@ -386,6 +388,16 @@ impl Engine {
     /// See [`WriteError`].
     pub fn compact(&self) -> Result<u64, WriteError> {
         self.wait(self.store.compact(None))
+    }
+
+    /// Changes a setting of compaction while the store is open; see [`Tune`].
+    pub fn tune(&self, change: Tune) {
+        self.store.tune(change);
+    }
+
+    /// How far compaction is, partition by partition.
+    pub fn compaction_stats(&self) -> Vec<CompactionStats> {
+        self.store.compaction_stats()
     }
 
     /// Numbers of this moment.

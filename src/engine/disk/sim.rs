@@ -155,6 +155,16 @@ impl SimDisk {
         self.state.lock().fail_write = Some(after);
     }
 
+    /// From now on files can't be removed, or can again.
+    pub fn fail_removals(&self, fail: bool) {
+        self.state.lock().fail_removals = fail;
+    }
+
+    /// How many handles are open, and how many of them lead to a file that has no name any more.
+    pub fn open_handles(&self) -> (usize, usize) {
+        self.state.lock().open_handles()
+    }
+
     /// Whether one of the failures asked for has happened.
     pub fn has_failed(&self) -> bool {
         self.state.lock().failures > 0

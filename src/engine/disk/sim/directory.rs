@@ -69,6 +69,14 @@ impl Directory {
         self.names = self.durable.clone();
     }
 
+    /// All files that have a name now.
+    pub(super) fn named_files(&self) -> impl Iterator<Item = u64> {
+        self.names.values().filter_map(|node| match node {
+            Node::File(inode) => Some(*inode),
+            Node::Directory => None,
+        })
+    }
+
     /// All files that any name, old or new, still leads to.
     pub(super) fn files(&self) -> impl Iterator<Item = u64> {
         self.names.values().chain(self.durable.values()).filter_map(|node| match node {
