@@ -177,7 +177,8 @@ impl State {
         self.failures = 0;
         self.locked = false;
         self.handles.clear();
-        let named: BTreeSet<u64> = self.directories.values().flat_map(Directory::files).collect();
+        let mut named: BTreeSet<u64> = self.directories.values().flat_map(Directory::files).collect();
+        named.extend(self.directories.values().flat_map(Directory::files_of_changes));
         self.inodes.retain(|inode, _| named.contains(inode));
         // What a crash brings back had its space all the time.
         let used_bytes = self.used_bytes();

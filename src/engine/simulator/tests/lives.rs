@@ -107,7 +107,7 @@ impl Lives {
                         judged?;
                         if store.config().read_only {
                             // A full disk may leave nothing else, once. Then there is room again.
-                            if !self.disk.set_capacity(None) {
+                            if !self.disk.set_capacity(None) && !self.disk.has_failed() {
                                 return Err("a store was opened read-only on a disk with space".to_string());
                             }
                             drop(history);
