@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[&[&str]] = &[
     &["engine/types", "engine/limits", "engine/error", "engine/stats", "engine/wait"],
     &["engine/format"],
-    &["engine/batch", "engine/clock", "engine/disk", "engine/gate"],
+    &["engine/allowance", "engine/batch", "engine/clock", "engine/disk", "engine/gate"],
     &["engine/turn"],
     &["engine/config", "engine/keydir", "engine/scan", "engine/log"],
     &["engine/order"],
