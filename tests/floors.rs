@@ -16,7 +16,7 @@ const FLOORS: &[&[&str]] = &[
         "engine/window",
     ],
     &["engine/format"],
-    &["engine/batch", "engine/clock", "engine/disk", "engine/gate"],
+    &["engine/allowance", "engine/batch", "engine/clock", "engine/disk", "engine/gate"],
     &["engine/turn"],
     &["engine/config", "engine/keydir", "engine/scan", "engine/log"],
     &["engine/tuning"],
