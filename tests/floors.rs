@@ -33,6 +33,7 @@ const FLOORS: &[&[&str]] = &[
         "engine/sync",
         "engine/compaction",
         "engine/recovery",
+        "engine/scrub",
     ],
     &["engine/close", "engine/open", "engine/partition"],
     &["engine/locks", "engine/store"],

@@ -27,7 +27,8 @@ use super::error::{OpenError, ReadError, WriteError};
 use super::limits::SLOTS;
 use super::locks::{HasLocks, Locks, free, lock, visible};
 use super::partition::Partition;
-use super::stats::StoreStats;
+use super::scrub::ScrubStats;
+use super::stats::{IntegrityError, StoreStats};
 use super::store::Store;
 use super::turn::{Blockers, Policy};
 use super::types::{PartitionId, Slot};
@@ -386,6 +387,33 @@ impl Engine {
     /// See [`WriteError`].
     pub fn compact(&self) -> Result<u64, WriteError> {
         self.wait(self.store.compact(None))
+    }
+
+    /// Verifies everything that lies on the disk while the engine is used, at no more than so many bytes a second (0: without limit). Goes on
+    /// where the last one was stopped. None if one runs already.
+    ///
+    /// # Errors
+    /// `Gone` if the engine is closed.
+    pub fn scrub(&self, bytes_per_second: u64) -> Result<Option<ScrubStats>, ReadError> {
+        match self.store.start_scrub(bytes_per_second) {
+            None => Ok(None),
+            Some(task) => self.wait(task).map(Some).ok_or(ReadError::Gone),
+        }
+    }
+
+    /// Stops the verification that runs, if one does.
+    pub fn stop_scrub(&self) {
+        self.store.stop_scrub();
+    }
+
+    /// How far the verification is, or what the last one came to.
+    pub fn scrub_stats(&self) -> ScrubStats {
+        self.store.scrub_stats()
+    }
+
+    /// The last integrity errors, oldest first.
+    pub fn integrity_errors(&self) -> Vec<IntegrityError> {
+        self.store.integrity_errors()
     }
 
     /// Numbers of this moment.

@@ -25,6 +25,7 @@ pub mod progress;
 mod recovery;
 mod rounds;
 mod scan;
+pub mod scrub;
 mod seal;
 mod segment;
 mod shell;
