@@ -61,6 +61,11 @@ pub struct Engine {
     blockers: Arc<Blockers>,
 }
 
+/// The slot that a key has in a store of the library's.
+pub fn slot_of(key: &[u8]) -> Slot {
+    Slot((xxhash_rust::xxh3::xxh3_64(key) % u64::from(SLOTS)) as u16)
+}
+
 impl Engine {
     /// Opens the store in a directory, or makes one. Waits for the disk.
     ///
@@ -78,8 +83,7 @@ impl Engine {
     }
 
     fn part(&self, key: &[u8]) -> &Part {
-        let slot = Slot((xxhash_rust::xxh3::xxh3_64(key) % u64::from(SLOTS)) as u16);
-        self.store.partition(self.store.route(slot))
+        self.store.partition(self.store.route(slot_of(key)))
     }
 
     // ---- async ------------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ mod partition;
 mod planted;
 pub mod progress;
 mod recovery;
+pub mod reshard;
 mod rounds;
 mod scan;
 pub mod scrub;

@@ -160,6 +160,9 @@ impl Scrub {
     /// Runs to the end, or until it is stopped. Inside an operation of any partition.
     pub(crate) async fn run(self: Arc<Self>, shells: Vec<Arc<Shell>>, running: Running) -> ScrubStats {
         let common = shells[0].common.clone();
+        if common.is_closing() {
+            return self.stats();
+        }
         let clock = common.clock.clone();
         let started_ns = clock.monotonic_ns();
         let before_ns = self.begin(&common);

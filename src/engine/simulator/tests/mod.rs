@@ -12,3 +12,4 @@ mod plan;
 mod planted_bugs;
 mod rot;
 mod runs;
+mod scrub;
