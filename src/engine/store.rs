@@ -273,10 +273,9 @@ impl<S: Send + 'static> Store<S> {
     /// Starts to verify everything that lies on the disk, at no more than so many bytes a second (0: without limit), or goes on where it was
     /// stopped. The task tells what it came to; detach it to go on without waiting. None if one runs already.
     pub fn start_scrub(&self, bytes_per_second: u64) -> Option<FallibleTask<ScrubStats>> {
-        let running = self.shared.scrub.claim(bytes_per_second)?;
+        let running = self.shared.scrub.claim(&self.shared.common, bytes_per_second)?;
         let shells: Vec<Arc<Shell>> = self.shared.partitions.iter().map(|one| one.shell.clone()).collect();
-        let scrub = self.shared.scrub.clone();
-        Some(self.shared.partitions[0].call(scrub.run(shells, running)))
+        Some(self.shared.partitions[0].call(Scrub::run(shells, running)))
     }
 
     /// Stops the verification that runs, if one does, within a moment. The next goes on where it was.

@@ -94,7 +94,7 @@ impl ScrubStats {
 /// The verification of a store. At most one runs.
 #[derive(Default)]
 pub(crate) struct Scrub {
-    running: Arc<AtomicBool>,
+    running: AtomicBool,
     stop: AtomicBool,
     bytes_per_second: AtomicU64,
     /// When all that was read is paid for, by the store's clock.
@@ -103,11 +103,20 @@ pub(crate) struct Scrub {
 }
 
 /// Says that one runs; not any more when it is dropped, also by a panic.
-pub(crate) struct Running(Arc<AtomicBool>);
+pub(crate) struct Running {
+    scrub: Arc<Scrub>,
+    /// How long it has run in earlier goes, in nanoseconds.
+    before_ns: u64,
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.store(false, Relaxed);
+        self.scrub.note(|stats| {
+            if stats.phase == ScrubPhase::Running {
+                stats.phase = ScrubPhase::Stopped;
+            }
+        });
+        self.scrub.running.store(false, Relaxed);
     }
 }
 
@@ -132,13 +141,14 @@ impl Scrub {
     }
 
     /// None if one runs already.
-    pub(crate) fn claim(&self, bytes_per_second: u64) -> Option<Running> {
+    pub(crate) fn claim(self: &Arc<Self>, common: &Common, bytes_per_second: u64) -> Option<Running> {
         if self.running.swap(true, Relaxed) {
             return None;
         }
         self.stop.store(false, Relaxed);
         self.bytes_per_second.store(bytes_per_second, Relaxed);
-        Some(Running(self.running.clone()))
+        let before_ns = self.begin(common);
+        Some(Running { scrub: self.clone(), before_ns })
     }
 
     pub(crate) fn is_running(&self) -> bool {
@@ -158,18 +168,16 @@ impl Scrub {
     }
 
     /// Runs to the end, or until it is stopped. Inside an operation of any partition.
-    pub(crate) async fn run(self: Arc<Self>, shells: Vec<Arc<Shell>>, running: Running) -> ScrubStats {
-        let common = shells[0].common.clone();
-        if common.is_closing() {
-            return self.stats();
-        }
+    pub(crate) async fn run(shells: Vec<Arc<Shell>>, running: Running) -> ScrubStats {
+        let (scrub, common) = (running.scrub.clone(), shells[0].common.clone());
         let clock = common.clock.clone();
         let started_ns = clock.monotonic_ns();
-        let before_ns = self.begin(&common);
-        let result = self.over_all(&shells).await;
+        // A store that is closed already has no thread left to keep anything.
+        let was_closing = common.is_closing();
+        let result = scrub.over_all(&shells).await;
         let ended_seconds = clock.wall_ns().div_euclid(1_000_000_000).max(0) as u64;
-        self.note(|stats| {
-            stats.elapsed_ns = before_ns + clock.monotonic_ns().saturating_sub(started_ns);
+        scrub.note(|stats| {
+            stats.elapsed_ns = running.before_ns + clock.monotonic_ns().saturating_sub(started_ns);
             stats.ended_seconds = ended_seconds;
             stats.phase = if result.is_ok() { ScrubPhase::Done } else { ScrubPhase::Stopped };
             if let Err(Halt::Trouble(error)) = &result {
@@ -179,10 +187,10 @@ impl Scrub {
                 (stats.partition, stats.segment, stats.bytes_total) = (0, 0, stats.bytes_done);
             }
         });
-        let stats = self.stats();
-        self.keep(&common).await;
-        drop(running);
-        stats
+        if !was_closing {
+            scrub.keep(&common).await;
+        }
+        scrub.stats()
     }
 
     /// Goes on where the last one was stopped, or starts anew; how long it has run before, in nanoseconds.
@@ -211,6 +219,7 @@ impl Scrub {
     async fn over_all(self: &Arc<Self>, shells: &[Arc<Shell>]) -> Result<(), Halt> {
         let first = self.stats().partition as usize;
         for shell in &shells[first..] {
+            self.check(&shell.common)?;
             let (inside, scrub) = (shell.clone(), self.clone());
             let seen = shell.submit(async move { inside.scrub(&scrub).await }).fallible().await;
             seen.unwrap_or_else(|| Err(io::Error::other("a bug ended it").into()))?;

@@ -5,9 +5,11 @@ use super::lives::Lives;
 use super::plan::Plan;
 use crate::engine::ReadError;
 use crate::engine::disk::sim::{Crash, Dice};
+use crate::engine::format::frame::FRAME_HEADER_BYTES;
 use crate::engine::format::hint;
+use crate::engine::format::record::encoded_length;
 use crate::engine::format::segment::SegmentHeader;
-use crate::engine::scan::scan;
+use crate::engine::scan::{FoundFrame, scan};
 use crate::engine::scrub::{ScrubPhase, ScrubStats};
 use crate::engine::simulator::Player;
 use crate::engine::store::Store;
@@ -102,27 +104,29 @@ fn damage(lives: &mut Lives, store: &Store<()>, player: &mut Player) -> Result<(
     Ok(())
 }
 
-/// Whether a byte of a segment is one that a checksum covers, or a checksum: not padding. None for a segment without a frame: it may have been
-/// made ahead, and isn't looked at then.
+/// Whether a byte of a segment is one that a checksum covers, or a checksum. None for padding, of which only some is looked at, and for a segment
+/// without a frame: it may have been made ahead.
 fn is_covered(content: &[u8], offset: usize) -> Option<bool> {
     let header = SegmentHeader::decode(content).ok()?;
     let found = scan(content, header.encoded_length() as u64, header.salt);
     if found.frames.is_empty() {
         return None;
     }
-    let in_a_frame = found.frames.iter().any(|frame| {
-        use crate::engine::format::frame::FRAME_HEADER_BYTES;
-        use crate::engine::format::record::encoded_length;
+    if offset < header.encoded_length() {
+        return Some(true);
+    }
+    let within = |frame: &&FoundFrame| {
         let start = frame.offset as usize;
-        let header_end = start + FRAME_HEADER_BYTES;
-        let body_end = match frame.records.last() {
-            Some(last) => last.offset as usize + encoded_length(last.key.len(), last.value_length as usize),
-            None if frame.last_numbers.is_empty() => header_end,
-            None => header_end + 8 + 8 * frame.last_numbers.len(),
-        };
-        (start..body_end).contains(&offset)
-    });
-    Some(in_a_frame || offset < header.encoded_length())
+        (start..start + frame.header.length as usize).contains(&offset)
+    };
+    let Some(frame) = found.frames.iter().find(within) else { return Some(false) };
+    let header_end = frame.offset as usize + FRAME_HEADER_BYTES;
+    let body_end = match frame.records.last() {
+        Some(last) => last.offset as usize + encoded_length(last.key.len(), last.value_length as usize),
+        None if frame.last_numbers.is_empty() => header_end,
+        None => header_end + 8 + 8 * frame.last_numbers.len(),
+    };
+    (offset < body_end).then_some(true)
 }
 
 #[test]
