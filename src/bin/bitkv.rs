@@ -1,5 +1,6 @@
 //! `bitkv COMMAND`: everything but mounting; see `bitkv --help`.
 
+use bitkv::cli::compact::Order;
 use bitkv::cli::{compact, explain_usage, mount, reshard, scrub, stats, status, umount};
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
@@ -41,13 +42,25 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Compacts a mounted store
+    /// Compacts a mounted store, or holds its compaction
     Compact {
         /// Where it is mounted, or its directory
         path: PathBuf,
         /// Return when it is done
         #[arg(long)]
         wait: bool,
+        /// Only this partition
+        #[arg(long, value_name = "N")]
+        partition: Option<u16>,
+        /// Hold all compaction where it is, until it is resumed or the store is mounted again
+        #[arg(long, conflicts_with_all = ["wait", "partition", "resume"])]
+        pause: bool,
+        /// Let it go on
+        #[arg(long, conflicts_with_all = ["wait", "partition"])]
+        resume: bool,
+        /// Show how far it is
+        #[arg(long, conflicts_with_all = ["wait", "partition", "pause", "resume"])]
+        progress: bool,
     },
     /// Gives a store that isn't mounted another number of partitions
     Reshard {
@@ -91,7 +104,15 @@ fn run(arguments: Vec<OsString>) -> i32 {
             Command::Umount { arguments } => umount::run(&arguments),
             Command::Status { path } => status::run(path.as_deref()),
             Command::Stats { path, json } => stats::run(&path, json),
-            Command::Compact { path, wait } => compact::run(&path, wait),
+            Command::Compact { path, wait, partition, pause, resume, progress } => {
+                let order = match (pause, resume, progress) {
+                    (true, ..) => Order::Pause,
+                    (_, true, _) => Order::Resume,
+                    (.., true) => Order::Progress,
+                    _ => Order::Compact { partition, wait },
+                };
+                compact::run(&path, order)
+            }
             Command::Reshard { data, partitions, yes } => reshard::run(&data, partitions, yes),
             Command::Scrub { path, wait, stop, rate } => scrub::run(&path, wait, stop, rate.as_deref()),
         },

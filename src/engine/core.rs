@@ -530,6 +530,11 @@ impl Core {
 
     /// The files that a sync must cover now. Everything numbered so far has been handed over.
     pub(crate) fn begin_sync(&mut self) -> Vec<FileHandle> {
+        if !self.unsynced.is_empty()
+            && let Err(error) = self.log.fill_ahead()
+        {
+            self.common.latch(&format!("writing ahead in partition {} failed: {error}", self.partition));
+        }
         self.unsynced_first = None;
         self.counters.unsynced_bytes.set(0);
         self.unsynced.iter_mut().for_each(|unsynced| unsynced.written = false);

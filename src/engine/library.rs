@@ -1,6 +1,9 @@
 //! The engine as a library: keys and values, nothing else. Keys are spread over the partitions by their hash; everything can be had
 //! blocking or `async`, and the futures need no particular runtime.
 //!
+//! At most 65,536 asynchronous operations, with at most 64 MiB of keys and values, are in flight in a store; those that come then wait
+//! in order, inside their own `.await`, with nothing copied yet.
+//!
 //! ```
 //! use bitkv::{Batch, Engine, EngineOptions};
 //! # let directory = std::env::temp_dir().join(format!("bitkv-doc-{}", std::process::id()));
@@ -18,18 +21,21 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+use super::allowance::Allowance;
 use super::batch::{Batch, Change, ChangeView};
 use super::clock::RealClock;
 use super::config::{Config, Durability, World};
 use super::core::Appended;
 use super::disk::uring::UringDisk;
 use super::error::{OpenError, ReadError, WriteError};
-use super::limits::SLOTS;
-use super::locks::{HasLocks, Locks, free, lock, visible};
+use super::limits::{MAIL_BYTES_MAX, MAIL_OPERATIONS_MAX, SLOTS};
+use super::locks::{HasLocks, Locks, free, lock, lock_hidden, visible};
 use super::partition::Partition;
+use super::progress::CompactionStats;
 use super::scrub::ScrubStats;
 use super::stats::{IntegrityError, StoreStats};
 use super::store::Store;
+use super::tuning::Tune;
 use super::turn::{Blockers, Policy};
 use super::types::{PartitionId, Slot};
 use std::collections::BTreeMap;
@@ -59,6 +65,7 @@ type Part = Partition<KeyLocks>;
 pub struct Engine {
     store: Store<KeyLocks>,
     blockers: Arc<Blockers>,
+    allowance: Arc<Allowance>,
 }
 
 /// The slot that a key has in a store of the library's.
@@ -79,7 +86,8 @@ impl Engine {
         let world = World { disk, clock: RealClock::new(), seed, policy: Policy::Inline };
         let store = Store::open(world, options, |_| Ok(KeyLocks::default()))?;
         // A caller that waits for its answer anyway may as well wait for the disk itself.
-        Ok(Engine { store, blockers: Blockers::new(usize::MAX / 2) })
+        let allowance = Allowance::new(MAIL_OPERATIONS_MAX, MAIL_BYTES_MAX);
+        Ok(Engine { store, blockers: Blockers::new(usize::MAX / 2), allowance })
     }
 
     fn part(&self, key: &[u8]) -> &Part {
@@ -103,6 +111,7 @@ impl Engine {
     /// # Errors
     /// See [`ReadError`].
     pub async fn get_async(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
+        let _permit = self.allowance.take(key.len()).await;
         let (part, key) = (self.part(key).clone(), key.to_vec());
         let inside = part.clone();
         self.within(&part, ReadError::Gone, async move {
@@ -119,6 +128,7 @@ impl Engine {
     /// # Errors
     /// See [`WriteError`].
     pub async fn put_async(&self, key: &[u8], value: &[u8]) -> Result<(), WriteError> {
+        let _permit = self.allowance.take(key.len() + value.len()).await;
         let mut batch = Batch::new();
         batch.put(key, value);
         self.commit_in(self.part(key).clone(), batch).await
@@ -129,6 +139,7 @@ impl Engine {
     /// # Errors
     /// See [`WriteError`].
     pub async fn delete_async(&self, key: &[u8]) -> Result<(), WriteError> {
+        let _permit = self.allowance.take(key.len()).await;
         let mut batch = Batch::new();
         batch.remove(key);
         self.commit_in(self.part(key).clone(), batch).await
@@ -144,6 +155,8 @@ impl Engine {
         expected: Option<&[u8]>,
         new: Option<&[u8]>,
     ) -> Result<bool, WriteError> {
+        let bytes = key.len() + expected.map_or(0, <[u8]>::len) + new.map_or(0, <[u8]>::len);
+        let _permit = self.allowance.take(bytes).await;
         let mut batch = Batch::new();
         match new {
             Some(value) => batch.put(key, value),
@@ -171,6 +184,7 @@ impl Engine {
     /// See [`WriteError`].
     pub async fn commit_async(&self, batch: Batch) -> Result<(), WriteError> {
         batch.validate()?;
+        let _permit = self.allowance.take(batch.user_bytes()).await;
         let mut parts: BTreeMap<PartitionId, Batch> = BTreeMap::new();
         for Change { key, value, remove } in batch.into_changes() {
             let part = parts.entry(self.part(&key).id()).or_default();
@@ -220,14 +234,7 @@ impl Engine {
             keys.sort_unstable();
             keys.dedup();
             let inside = self.store.partition(*id).clone();
-            let locked = self.store.partition(*id).call(async move {
-                let mut guards = Vec::with_capacity(keys.len());
-                for key in keys {
-                    guards.push(lock(&inside, key.clone()).await);
-                    inside.with(|_, state| state.locks.hide(&key));
-                }
-                guards
-            });
+            let locked = self.store.partition(*id).call(async move { lock_hidden(&inside, keys).await });
             guards.push(locked.await.ok_or(WriteError::Gone)?);
         }
         self.store.commit(parts.into_iter().collect()).await
@@ -355,6 +362,17 @@ impl Engine {
     /// # Errors
     /// See [`WriteError`].
     pub fn commit(&self, batch: Batch) -> Result<(), WriteError> {
+        batch.validate()?;
+        let mut parts = batch.changes().iter().map(|change| self.part(&change.key).id());
+        if let Some(first) = parts.next()
+            && parts.all(|part| part == first)
+        {
+            let changes = batch.changes().iter().map(Change::view);
+            let part = self.store.partition(first);
+            if let Some(answer) = self.change_now(part, batch.records_bytes(), changes) {
+                return answer;
+            }
+        }
         self.wait(self.commit_async(batch))
     }
 
@@ -393,31 +411,9 @@ impl Engine {
         self.wait(self.store.compact(None))
     }
 
-    /// Verifies everything that lies on the disk while the engine is used, at no more than so many bytes a second (0: without limit). Goes on
-    /// where the last one was stopped. None if one runs already.
-    ///
-    /// # Errors
-    /// `Gone` if the engine is closed.
-    pub fn scrub(&self, bytes_per_second: u64) -> Result<Option<ScrubStats>, ReadError> {
-        match self.store.start_scrub(bytes_per_second) {
-            None => Ok(None),
-            Some(task) => self.wait(task).map(Some).ok_or(ReadError::Gone),
-        }
-    }
-
-    /// Stops the verification that runs, if one does.
-    pub fn stop_scrub(&self) {
-        self.store.stop_scrub();
-    }
-
-    /// How far the verification is, or what the last one came to.
-    pub fn scrub_stats(&self) -> ScrubStats {
-        self.store.scrub_stats()
-    }
-
-    /// The last integrity errors, oldest first.
-    pub fn integrity_errors(&self) -> Vec<IntegrityError> {
-        self.store.integrity_errors()
+use super::progress::CompactionStats;
+use super::scrub::ScrubStats;
+use super::stats::{IntegrityError, StoreStats};
     }
 
     /// Numbers of this moment.

@@ -22,6 +22,17 @@ pub const TURN_MAIL_MAX: usize = 256;
 /// A turn writes its append buffer early once it holds this much, in bytes.
 pub const APPEND_BUFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// How many operations library callers may have in flight in a store; who comes then waits.
+pub const MAIL_OPERATIONS_MAX: usize = 65_536;
+/// How many bytes of keys and values they may have in flight together.
+pub const MAIL_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// While little is appended between two syncs, zeros are written this far ahead, as a share of the segment's size: syncing what is written
+/// over them costs half of what syncing fresh blocks does.
+pub const FILL_SHARE: u64 = 256;
+/// But at least so many bytes.
+pub const FILL_BYTES_MIN: u64 = 4096;
+
+const _: () = assert!(KEY_BYTES_MAX + VALUE_BYTES_MAX <= MAIL_BYTES_MAX);
 const _: () = assert!(SLOTS.is_power_of_two() && PARTITIONS_MAX <= SLOTS);
 const _: () =
     assert!(SEGMENT_BYTES_MIN <= SEGMENT_BYTES_DEFAULT && SEGMENT_BYTES_DEFAULT <= SEGMENT_BYTES_MAX);

@@ -65,6 +65,18 @@ impl<K: LockKey> Locks<K> {
         Poll::Pending
     }
 
+    /// Takes all of them, hidden, if all are free; else none.
+    fn take_all_hidden(&mut self, keys: &[K]) -> bool {
+        if !self.held.is_empty() && keys.iter().any(|key| self.held.contains_key(key)) {
+            return false;
+        }
+        for key in keys {
+            let held = Held { hides: true, taken: true, queue: VecDeque::new(), watchers: Vec::new() };
+            self.held.insert(key.clone(), held);
+        }
+        true
+    }
+
     fn release(&mut self, key: &K) {
         let Some(held) = self.held.get_mut(key) else { return };
         held.hides = false;
@@ -142,6 +154,22 @@ impl<K: LockKey, S: HasLocks<K>> Drop for Guard<K, S> {
     }
 }
 
+/// Several locks of a partition. Dropping them lets all of them go.
+pub struct Guards<K: LockKey, S: HasLocks<K>> {
+    part: Partition<S>,
+    keys: Vec<K>,
+}
+
+impl<K: LockKey, S: HasLocks<K>> Drop for Guards<K, S> {
+    fn drop(&mut self) {
+        let (part, keys) = (self.part.clone(), std::mem::take(&mut self.keys));
+        let release = async move {
+            part.with(|_, state| keys.iter().for_each(|key| state.locks().release(key)));
+        };
+        self.part.submit(release).detach();
+    }
+}
+
 /// A place in a queue; given up if the operation goes away before its turn comes.
 struct Waiting<'a, K: LockKey, S: HasLocks<K>> {
     part: &'a Partition<S>,
@@ -170,6 +198,21 @@ pub async fn lock<K: LockKey, S: HasLocks<K>>(part: &Partition<S>, key: K) -> Gu
     waiting.ticket = None;
     drop(waiting);
     Guard { part: part.clone(), key: Some(key) }
+}
+
+/// Takes several locks of the partition, and hides what they stand for. The keys must differ, and come in an order that all who take several
+/// keep. Inside an operation of that partition.
+pub async fn lock_hidden<K: LockKey, S: HasLocks<K>>(part: &Partition<S>, keys: Vec<K>) -> Guards<K, S> {
+    if !part.with(|_, state| state.locks().take_all_hidden(&keys)) {
+        let mut guards = Vec::with_capacity(keys.len());
+        for key in &keys {
+            guards.push(lock(part, key.clone()).await);
+        }
+        part.with(|_, state| keys.iter().for_each(|key| state.locks().hide(key)));
+        // From here on they are let go together.
+        guards.iter_mut().for_each(|guard| guard.key = None);
+    }
+    Guards { part: part.clone(), keys }
 }
 
 /// Waits until what the key stands for may be answered from.

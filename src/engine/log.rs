@@ -9,6 +9,7 @@ use super::format::frame::{self, FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 use super::format::hint::HintWriter;
 use super::format::record::{self, RecordKind};
 use super::keydir::Location;
+use super::limits::{FILL_BYTES_MIN, FILL_SHARE};
 use super::types::{Epoch, Number, SegmentId};
 use std::io;
 
@@ -40,6 +41,10 @@ pub(crate) struct Log {
     pending: Vec<Pending>,
     numbered: Option<(Number, Number)>,
     hint: Outline,
+    /// Up to where the file's blocks have been written once, if only with zeros.
+    filled: u64,
+    /// Where the log ended when it was filled up or synced last.
+    synced: u64,
 }
 
 /// What a segment's hint will say, gathered while the segment is filled.
@@ -80,6 +85,8 @@ impl Log {
             pending: Vec::new(),
             numbered: None,
             hint: Outline::new(fresh),
+            filled: end,
+            synced: end,
         }
     }
 
@@ -210,6 +217,29 @@ impl Log {
         self.buffer.clear();
         self.numbered = None;
         Ok(())
+    }
+
+    /// Before a sync: while syncs are frequent, so that each finds little, the blocks that the next ones will find are written with zeros.
+    /// The filesystem then changes its own books once for many syncs, and not at each.
+    pub(crate) fn fill_ahead(&mut self) -> io::Result<()> {
+        let end = self.end();
+        let fresh_bytes = end - std::mem::replace(&mut self.synced, end);
+        let fill_bytes = (self.limit / FILL_SHARE).max(FILL_BYTES_MIN);
+        let few_bytes = fill_bytes / 16;
+        if fresh_bytes > few_bytes || self.filled >= end + few_bytes {
+            return Ok(());
+        }
+        let from = self.filled.max(end);
+        let length = fill_bytes.min(self.limit.saturating_sub(from));
+        if length == 0 {
+            return Ok(());
+        }
+        self.filled = from + length;
+        match self.file.write_at(from, &vec![0; length as usize]) {
+            // Where space can't be allocated ahead the zeros may find none. They can be done without.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(()),
+            other => other,
+        }
     }
 
     /// A record that the kernel doesn't have yet; None if it has.

@@ -1,5 +1,6 @@
 #![doc = include_str!("README.md")]
 
+mod allowance;
 pub mod batch;
 pub mod clock;
 mod close;

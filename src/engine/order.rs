@@ -218,6 +218,12 @@ impl Order {
         }
     }
 
+    /// The store takes no changes from the start, for a reason that is no failure of its own.
+    pub(crate) fn begin_read_only(&self, reason: &str) {
+        self.latch_reason.lock().get_or_insert_with(|| reason.to_string());
+        self.latched.store(true, SeqCst);
+    }
+
     /// The store was closed: it takes no changes any more.
     pub(crate) fn close(&self) {
         self.latch_reason.lock().get_or_insert_with(|| "it was closed".to_string());

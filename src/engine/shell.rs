@@ -2,7 +2,7 @@
 //! room, for being settled) live here.
 
 use super::batch::Batch;
-use super::common::Common;
+use super::common::{Common, partition_dir};
 use super::core::{Core, Room, Ticket};
 use super::disk::{Queue, Request};
 use super::error::WriteError;
@@ -156,7 +156,14 @@ impl Shell {
             return 0;
         };
         let partition = self.id;
-        let removed = self.common.background(move |disk| remove_segment(disk, partition, reserve.id)).await;
+        let removed = self
+            .common
+            .background(move |disk| {
+                remove_segment(disk, partition, reserve.id)?;
+                // Until a removal is durable, a disk may keep the space.
+                disk.sync_dir(&partition_dir(partition))
+            })
+            .await;
         // The space comes back when the last handle goes, too.
         drop(reserve.file);
         match removed {

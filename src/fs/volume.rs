@@ -104,7 +104,6 @@ impl Volume {
             )));
         }
         let policy = world.policy;
-        let read_only = config.read_only;
         config.options.push((CHUNK_OPTION.to_string(), volume.chunk_bytes.to_string()));
         let tally = Arc::new(Tally::default());
         let mut orphans = Vec::new();
@@ -122,7 +121,7 @@ impl Volume {
         let volume = Volume {
             inner: Arc::new(Inner { store, chunk_bytes, tally, flush, paths: Paths::default(), blockers }),
         };
-        volume.start(&volume_config, policy, read_only, orphans)?;
+        volume.start(&volume_config, policy, orphans)?;
         Ok(volume)
     }
 
@@ -131,7 +130,6 @@ impl Volume {
         &self,
         config: &VolumeConfig,
         policy: Policy,
-        read_only: bool,
         orphans: Vec<Vec<Inode>>,
     ) -> Result<(), OpenError> {
         let (sender, receiver) = std::sync::mpsc::channel();
@@ -153,7 +151,7 @@ impl Volume {
                 Err(_) => return Err(OpenError::Damaged("the root directory can't be read".to_string())),
             }
         }
-        if read_only {
+        if self.inner.store.config().read_only {
             return Ok(());
         }
         for (part, orphans) in self.inner.store.partitions().iter().zip(orphans) {

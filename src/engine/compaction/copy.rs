@@ -14,7 +14,7 @@ use crate::engine::stats::SegmentState;
 use crate::engine::types::SegmentId;
 
 /// Records looked at before others may go first.
-const SLICE_RECORDS: usize = 128;
+const SLICE_RECORDS: usize = 32;
 
 /// What lives of a frame: its index in the slice, and which of its records.
 pub(super) struct Kept {

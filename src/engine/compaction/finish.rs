@@ -14,7 +14,7 @@ use std::io;
 use std::sync::Arc;
 
 /// Records moved over before others may go first.
-const SLICE_RECORDS: usize = 128;
+const SLICE_RECORDS: usize = 32;
 
 /// Segments that aren't part of the store any more and whose files may still be there, or come back after a crash.
 pub(super) struct Leftovers {

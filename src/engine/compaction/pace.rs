@@ -54,6 +54,8 @@ impl Shell {
             (due, state.given_up_until_ns > now_ns)
         });
         if !due {
+            // Nor is there anything left to be in trouble with.
+            self.progress().set_trouble(None);
             return self.progress().set_phase(CompactionPhase::Idle);
         }
         // Tried again when something happens: by itself, it would fail again and again.
@@ -66,7 +68,7 @@ impl Shell {
             return self.consider_later(wait_ns);
         }
         let shell = self.clone();
-        self.submit(async move { drop(shell.compact(false, threshold).await) }).detach();
+        self.submit(async move { shell.compact(false, threshold).await }).detach();
     }
 
     /// How long until an automatic compaction may start.

@@ -23,6 +23,8 @@ impl Shell {
             Ok(one) => return Ok(vec![one]),
             Err(candidates) => candidates,
         };
+        // It may just be being made.
+        self.wait_for_spare().await;
         let released_bytes = self.release_reserve().await;
         // Some disks take their time to say so.
         let free_bytes = self.free_bytes().await.max(released_bytes);

@@ -21,6 +21,9 @@ impl DiskFile for NoFile {
     fn try_read_at(&self, _offset: u64, _buffer: &mut [u8]) -> Option<io::Result<usize>> {
         Some(Ok(0))
     }
+    fn read_from_disk(&self, _offset: u64, _buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        Ok(None)
+    }
     fn sync_data(&self) -> io::Result<()> {
         refused()
     }

@@ -107,6 +107,10 @@ impl DiskFile for PooledFile {
         handle.try_read_at(offset, buffer)
     }
 
+    fn read_from_disk(&self, offset: u64, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        self.handle()?.read_from_disk(offset, buffer)
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.handle()?.sync_data()
     }

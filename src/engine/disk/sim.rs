@@ -155,14 +155,24 @@ impl SimDisk {
         self.state.lock().fail_write = Some(after);
     }
 
+    /// From now on files can't be removed, or can again.
+    pub fn fail_removals(&self, fail: bool) {
+        self.state.lock().fail_removals = fail;
+    }
+
+    /// How many handles are open, and how many of them lead to a file that has no name any more.
+    pub fn open_handles(&self) -> (usize, usize) {
+        self.state.lock().open_handles()
+    }
+
     /// Whether one of the failures asked for has happened.
     pub fn has_failed(&self) -> bool {
         self.state.lock().failures > 0
     }
 
-    /// How many bytes all files may have together.
-    pub fn set_capacity(&self, bytes: Option<u64>) {
-        self.state.lock().capacity_bytes = bytes;
+    /// How many bytes all files may have together; returns whether there was a bound before.
+    pub fn set_capacity(&self, bytes: Option<u64>) -> bool {
+        std::mem::replace(&mut self.state.lock().capacity_bytes, bytes).is_some()
     }
 
     /// In how many of a hundred cases a read would have to wait for the disk.

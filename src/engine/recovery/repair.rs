@@ -42,17 +42,28 @@ pub(crate) fn repair(
     let torn_bytes = (scan.end - end) + scan.tail_bytes;
     let frames: Vec<(FoundFrame, bool)> =
         scan.frames[..kept].iter().map(|f| (f.clone(), verdict(f) == Verdict::Void)).collect();
-    // What lies behind W may have been synced, or the kernel may hold it for written after a sync that failed, and never write it: it is
-    // written once more, and into a new file, since a crash in the middle of writing over it could tear what was safe.
-    let rewritten = frames.iter().any(|(frame, void)| *void || frame.header.number > decision.w);
-    if rewritten {
-        segment.file =
-            rewrite(disk, partition, segment, &frames).map_err(failed(format!("rewriting {path}")))?;
-    } else if torn_bytes > 0 {
+    if segment.file_bytes > end {
+        // Also where nothing is torn: what was allocated ahead may be needed for what follows.
         segment.file.set_length(end).map_err(failed(format!("truncating {path}")))?;
     }
     // Also where nothing was cut: what a killed process left behind may be with the kernel only.
-    segment.file.sync_data().map_err(failed(format!("syncing {path}")))?;
+    if !planted(Bug::SkipTailSync) {
+        segment.file.sync_data().map_err(failed(format!("syncing {path}")))?;
+    }
+    // What lies behind W may have been synced, or the kernel may hold it for written after a sync that failed, and never write it. If the disk
+    // hasn't got it, it is written once more, and into a new file, since a crash in the middle of writing over it could tear what was safe.
+    let behind_w = frames.iter().find(|(frame, _)| frame.header.number > decision.w);
+    let is_written = match behind_w {
+        Some((frame, _)) => is_on_disk(&segment.file, frame.offset, end)
+            .map_err(failed(format!("reading {path} past the page cache")))?,
+        None => true,
+    };
+    let rewritten = !is_written || frames.iter().any(|(_, void)| *void);
+    if rewritten {
+        segment.file =
+            rewrite(disk, partition, segment, &frames).map_err(failed(format!("rewriting {path}")))?;
+        segment.file.sync_data().map_err(failed(format!("syncing {path}")))?;
+    }
     segment.file_bytes = segment.file.length().map_err(failed(path.as_str()))?;
     if rewritten {
         let scan = scan_file(&segment.file, &segment.header, segment.file_bytes).map_err(failed(path))?;
@@ -78,6 +89,26 @@ pub(crate) fn confirm_seal(partition: PartitionId, segment: &LoadedSegment) -> R
         .write_at(seal.offset, &bytes)
         .map_err(failed(format!("writing the seal of {path} again")))?;
     segment.file.sync_data().map_err(failed(format!("syncing {path}")))
+}
+
+/// How much is compared at once, in bytes.
+const COMPARED_BYTES: u64 = 1 << 20;
+
+/// Whether the disk has what the kernel has, between two offsets; false where that can't be known.
+fn is_on_disk(file: &FileHandle, from: u64, to: u64) -> std::io::Result<bool> {
+    let (mut known, mut written) = (Vec::new(), Vec::new());
+    let mut offset = from;
+    while offset < to {
+        let length = COMPARED_BYTES.min(to - offset) as usize;
+        known.resize(length, 0);
+        written.resize(length, 0);
+        let count = file.read_at(offset, &mut known)?;
+        if file.read_from_disk(offset, &mut written)? != Some(count) || known[..count] != written[..count] {
+            return Ok(false);
+        }
+        offset += length as u64;
+    }
+    Ok(true)
 }
 
 /// A new file in place of the old one, with void frames in place of the parts that don't count.

@@ -79,6 +79,11 @@ impl Player {
         }
     }
 
+    /// From now on only the clock's owner moves time.
+    pub fn leave_time_alone(&mut self) {
+        self.temper.time = 0;
+    }
+
     /// How many steps were taken.
     pub fn steps(&self) -> u64 {
         self.steps

@@ -69,13 +69,32 @@ impl Directory {
         self.names = self.durable.clone();
     }
 
-    /// All files that any name, old or new, still leads to.
-    pub(super) fn files(&self) -> impl Iterator<Item = u64> {
-        self.names.values().chain(self.durable.values()).filter_map(|node| match node {
+    /// All files that have a name now.
+    pub(super) fn named_files(&self) -> impl Iterator<Item = u64> {
+        self.names.values().filter_map(|node| match node {
             Node::File(inode) => Some(*inode),
             Node::Directory => None,
         })
     }
+
+    /// All files that any name, old or new, still leads to.
+    pub(super) fn files(&self) -> impl Iterator<Item = u64> {
+        files(self.names.values().chain(self.durable.values()))
+    }
+
+    /// The files of names that have come and gone since the last sync: a power loss may keep the coming alone.
+    pub(super) fn files_of_changes(&self) -> impl Iterator<Item = u64> {
+        files(self.changes.iter().map(|change| match change {
+            Change::Create(_, node) | Change::Rename { node, .. } | Change::Remove(_, node) => node,
+        }))
+    }
+}
+
+fn files<'a>(nodes: impl Iterator<Item = &'a Node>) -> impl Iterator<Item = u64> {
+    nodes.filter_map(|node| match node {
+        Node::File(inode) => Some(*inode),
+        Node::Directory => None,
+    })
 }
 
 fn apply(names: &mut BTreeMap<String, Node>, change: &Change) {

@@ -36,6 +36,16 @@ impl DiskFile for SimFile {
         Some(Ok(state.read(self.inode, offset, buffer)))
     }
 
+    fn read_from_disk(&self, offset: u64, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        let mut state = self.state.lock();
+        state.check(self.life)?;
+        // Not everywhere can it be had.
+        if state.dice.percent(10) {
+            return Ok(None);
+        }
+        Ok(Some(state.inodes[&self.inode].read_from_disk(offset, buffer)))
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.state.lock();
         state.check(self.life)?;

@@ -66,6 +66,18 @@ impl Inode {
         self.changes.push((self.ordinal, change));
     }
 
+    /// Reads past the memory: what was not synced yet is written back for it.
+    pub(super) fn read_from_disk(&self, offset: u64, buffer: &mut [u8]) -> usize {
+        let mut image = self.durable.clone();
+        for (_, change) in &self.changes {
+            apply(&mut image, change);
+        }
+        let start = (offset as usize).min(image.len());
+        let count = buffer.len().min(image.len() - start);
+        buffer[..count].copy_from_slice(&image[start..start + count]);
+        count
+    }
+
     /// Names what has been changed so far: a sync that is submitted now covers no more.
     pub(super) fn ordinal(&self) -> u64 {
         self.ordinal

@@ -36,6 +36,7 @@ pub(super) struct State {
     pub(super) fail_sync: Option<u64>,
     pub(super) fail_write: Option<u64>,
     pub(super) failures: u64,
+    pub(super) fail_removals: bool,
     pub(super) capacity_bytes: Option<u64>,
     pub(super) cold_percent: u64,
     pub(super) dice: Dice,
@@ -77,6 +78,7 @@ impl State {
             fail_sync: None,
             fail_write: None,
             failures: 0,
+            fail_removals: false,
             capacity_bytes: None,
             cold_percent: 25,
             dice: Dice::new(seed),
@@ -175,8 +177,12 @@ impl State {
         self.failures = 0;
         self.locked = false;
         self.handles.clear();
-        let named: BTreeSet<u64> = self.directories.values().flat_map(Directory::files).collect();
+        let mut named: BTreeSet<u64> = self.directories.values().flat_map(Directory::files).collect();
+        named.extend(self.directories.values().flat_map(Directory::files_of_changes));
         self.inodes.retain(|inode, _| named.contains(inode));
+        // What a crash brings back had its space all the time.
+        let used_bytes = self.used_bytes();
+        self.capacity_bytes = self.capacity_bytes.map(|capacity_bytes| capacity_bytes.max(used_bytes));
         std::mem::take(&mut self.pending)
     }
 
@@ -284,6 +290,9 @@ impl State {
     pub(super) fn remove(&mut self, life: u64, path: &str) -> io::Result<()> {
         self.begin_whole(life)?;
         let inode = self.file(path)?;
+        if self.fail_removals {
+            return Err(io::Error::from(io::ErrorKind::PermissionDenied));
+        }
         let (directory, name) = split(path);
         self.directory_mut(directory)?.remove(name, Node::File(inode));
         Ok(())
@@ -309,6 +318,12 @@ impl State {
 
     pub(super) fn closed(&mut self, address: usize) {
         self.handles.remove(&address);
+    }
+
+    pub(super) fn open_handles(&self) -> (usize, usize) {
+        let named: BTreeSet<u64> = self.directories.values().flat_map(Directory::named_files).collect();
+        let nameless = self.handles.values().filter(|inode| !named.contains(inode)).count();
+        (self.handles.len(), nameless)
     }
 
     pub(super) fn read(&self, inode: u64, offset: u64, buffer: &mut [u8]) -> usize {

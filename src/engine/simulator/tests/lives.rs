@@ -74,7 +74,6 @@ impl Lives {
 
     fn crash_disk(&mut self, how: Crash) {
         self.disk = self.disk.crash(how);
-        self.disk.set_capacity(None);
         if how == Crash::Power {
             self.crash = Crash::Power;
         }
@@ -106,6 +105,17 @@ impl Lives {
                             );
                         }
                         judged?;
+                        if store.config().read_only {
+                            // A full disk may leave nothing else, once. Then there is room again.
+                            if !self.disk.set_capacity(None) && !self.disk.has_failed() {
+                                return Err("a store was opened read-only on a disk with space".to_string());
+                            }
+                            drop(history);
+                            player.bury();
+                            self.disk = self.disk.crash(Crash::Kill);
+                            continue;
+                        }
+                        self.disk.set_capacity(None);
                         history.begin_life(found);
                         drop(history);
                         self.crash = Crash::Kill;

@@ -3,6 +3,8 @@
 
 pub(crate) mod autopsy;
 mod client;
+mod compaction_bugs;
+mod compaction_pace;
 mod counts;
 mod every_io;
 mod history;
@@ -10,6 +12,7 @@ mod lives;
 mod oracle;
 mod plan;
 mod planted_bugs;
+mod rig;
 mod rot;
 mod runs;
 mod scrub;

@@ -1,0 +1,94 @@
+//! What a partition holds right after recovery, as whoever builds the state beside it sees it: once, before anything is served.
+
+use crate::engine::error::OpenError;
+use crate::engine::keydir::Location;
+use crate::engine::recovery::failed;
+use crate::engine::recovery::index::IndexEntry;
+use crate::engine::recovery::load::LoadedSegment;
+use crate::engine::segment::data_path;
+use crate::engine::types::{Number, PartitionId};
+
+/// What a partition holds right after recovery, shown once to whoever builds the state beside it.
+pub struct Recovered<'a> {
+    pub(super) partition: PartitionId,
+    pub(super) entries: &'a [IndexEntry],
+    pub(super) segments: &'a [LoadedSegment],
+}
+
+/// A key as recovery found it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecoveredKey {
+    /// The key.
+    pub key: Vec<u8>,
+    /// The number of the commit that changed it last.
+    pub number: Number,
+    /// Whether that commit removed it (only removals whose tombstone still has something to bury are listed).
+    pub removed: bool,
+}
+
+impl Recovered<'_> {
+    /// Which partition it is.
+    pub fn partition(&self) -> PartitionId {
+        self.partition
+    }
+
+    /// Keys changed or removed by commits with a number greater than `after`, in key order.
+    pub fn changed_after(&self, after: Number) -> Vec<RecoveredKey> {
+        let newer = self.entries.iter().filter(|entry| entry.number > after);
+        newer
+            .map(|entry| RecoveredKey {
+                key: entry.key.as_slice().to_vec(),
+                number: entry.number,
+                removed: entry.entry.is_tombstone(),
+            })
+            .collect()
+    }
+
+    /// The number of the commit that changed the key last; None if the key isn't known.
+    pub fn number(&self, key: &[u8]) -> Option<Number> {
+        let position = self.entries.binary_search_by(|entry| entry.key.as_slice().cmp(key)).ok()?;
+        Some(self.entries[position].number)
+    }
+
+    /// The value that a key has, or the note of its tombstone. Waits for the disk.
+    ///
+    /// # Errors
+    /// If the disk fails or the record is damaged.
+    pub fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, OpenError> {
+        let Ok(position) = self.entries.binary_search_by(|entry| entry.key.as_slice().cmp(key)) else {
+            return Ok(None);
+        };
+        self.read_at(key, self.entries[position].entry.location()).map(Some)
+    }
+
+    fn read_at(&self, key: &[u8], location: Location) -> Result<Vec<u8>, OpenError> {
+        use crate::engine::format::record;
+        let segment = self.segments.iter().find(|segment| segment.id == location.segment);
+        let segment =
+            segment.ok_or_else(|| OpenError::Damaged(format!("segment {} is gone", location.segment)))?;
+        let path = data_path(self.partition, segment.id);
+        let mut bytes = vec![0; record::encoded_length(key.len(), location.value_length as usize)];
+        let count =
+            segment.file.read_at(u64::from(location.offset), &mut bytes).map_err(failed(path.as_str()))?;
+        match record::decode(&bytes[..count], segment.header.salt) {
+            Ok(record) if record.key == key => Ok(record.value.to_vec()),
+            _ => Err(OpenError::Damaged(format!(
+                "{path}: the record at offset {} fails its checksum",
+                location.offset
+            ))),
+        }
+    }
+
+    /// The live keys that start with a prefix, in order.
+    pub fn live_keys<'a>(&'a self, prefix: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        self.live(prefix).map(|entry| entry.key.as_slice())
+    }
+
+    fn live<'a>(&'a self, prefix: &'a [u8]) -> impl Iterator<Item = &'a IndexEntry> {
+        let from = self.entries.partition_point(|entry| entry.key.as_slice() < prefix);
+        self.entries[from..]
+            .iter()
+            .take_while(move |entry| entry.key.as_slice().starts_with(prefix))
+            .filter(|entry| !entry.entry.is_tombstone())
+    }
+}
