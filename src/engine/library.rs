@@ -411,9 +411,41 @@ impl Engine {
         self.wait(self.store.compact(None))
     }
 
-use super::progress::CompactionStats;
-use super::scrub::ScrubStats;
-use super::stats::{IntegrityError, StoreStats};
+    /// Verifies everything that lies on the disk while the engine is used, at no more than so many bytes a second (0: without limit). Goes on
+    /// where the last one was stopped. None if one runs already.
+    ///
+    /// # Errors
+    /// `Gone` if the engine is closed.
+    pub fn scrub(&self, bytes_per_second: u64) -> Result<Option<ScrubStats>, ReadError> {
+        match self.store.start_scrub(bytes_per_second) {
+            None => Ok(None),
+            Some(task) => self.wait(task).map(Some).ok_or(ReadError::Gone),
+        }
+    }
+
+    /// Stops the verification that runs, if one does.
+    pub fn stop_scrub(&self) {
+        self.store.stop_scrub();
+    }
+
+    /// How far the verification is, or what the last one came to.
+    pub fn scrub_stats(&self) -> ScrubStats {
+        self.store.scrub_stats()
+    }
+
+    /// The last integrity errors, oldest first.
+    pub fn integrity_errors(&self) -> Vec<IntegrityError> {
+        self.store.integrity_errors()
+    }
+
+    /// Changes a setting of compaction while the store is open; see [`Tune`].
+    pub fn tune(&self, change: Tune) {
+        self.store.tune(change);
+    }
+
+    /// How far compaction is, partition by partition.
+    pub fn compaction_stats(&self) -> Vec<CompactionStats> {
+        self.store.compaction_stats()
     }
 
     /// Numbers of this moment.
