@@ -168,3 +168,54 @@ fn a_flipped_byte_is_an_error_and_costs_one_value() {
 fn options_for(partitions: u16) -> EngineOptions {
     EngineOptions { partitions: Some(partitions), ..options() }
 }
+
+/// A bit that turns over on the disk: the scrub finds it before anybody reads it, and names the key.
+#[test]
+fn a_scrub_names_what_is_damaged() {
+    use bitkv::engine::scrub::ScrubPhase;
+    use std::os::unix::fs::FileExt;
+    let directory = tempfile::tempdir().unwrap();
+    let engine = Engine::open(directory.path(), options()).unwrap();
+    for n in 0..3000u32 {
+        engine.put(format!("key{n}").as_bytes(), &[n as u8; 1000]).unwrap();
+    }
+    engine.sync().unwrap();
+    let stats = engine.scrub(0).unwrap().unwrap();
+    assert_eq!((stats.phase, stats.found_damage(), stats.records), (ScrubPhase::Done, false, 3000));
+    assert!(stats.bytes_done > 3_000_000, "{stats:?}");
+    let path = directory.path().join("partition_000/0000000001.data");
+    let file = std::fs::File::options().read(true).write(true).open(&path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 5000).unwrap();
+    file.write_all_at(&[byte[0] ^ 4], 5000).unwrap();
+    let stats = engine.scrub(0).unwrap().unwrap();
+    assert_eq!((stats.damaged_values, stats.damaged_places, stats.records), (1, 0, 3000), "{stats:?}");
+    let errors = engine.integrity_errors();
+    assert_eq!(errors.len(), 1);
+    assert!(matches!(engine.get(&errors[0].key), Err(ReadError::Damaged { .. })), "{errors:?}");
+    engine.close().unwrap();
+    assert!(matches!(engine.scrub(0), Ok(Some(_)) | Err(_)), "after the end it doesn't hang");
+}
+
+/// Nobody waits for a slow scrub at the end.
+#[test]
+fn a_scrub_keeps_to_its_rate_and_stops_when_the_store_closes() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = Engine::open(directory.path(), options()).unwrap();
+    for n in 0..1000u32 {
+        engine.put(format!("key{n}").as_bytes(), &[n as u8; 2000]).unwrap();
+    }
+    let started = std::time::Instant::now();
+    assert!(engine.scrub(4 << 20).unwrap().unwrap().bytes_done > 2_000_000);
+    assert!(started.elapsed() > Duration::from_millis(250), "2 MB at 4 MiB/s in {:?}", started.elapsed());
+    let scrubbing = std::thread::spawn({
+        let engine = engine.clone();
+        move || engine.scrub(1024)
+    });
+    while engine.scrub_stats().ended_seconds != 0 {
+        std::thread::yield_now();
+    }
+    engine.close().unwrap();
+    drop(scrubbing.join().unwrap());
+    assert!(started.elapsed() < Duration::from_secs(30));
+}

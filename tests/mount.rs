@@ -9,6 +9,8 @@ mod raw;
 mod control;
 #[path = "mount/life.rs"]
 mod life;
+#[path = "mount/reshard.rs"]
+mod reshard;
 
 use fixture::Place;
 use std::collections::BTreeSet;

@@ -1,7 +1,7 @@
 //! `bitkv COMMAND`: everything but mounting; see `bitkv --help`.
 
 use bitkv::cli::compact::Order;
-use bitkv::cli::{compact, explain_usage, mount, stats, status, umount};
+use bitkv::cli::{compact, explain_usage, mount, reshard, scrub, stats, status, umount};
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -62,6 +62,31 @@ enum Command {
         #[arg(long, conflicts_with_all = ["wait", "partition", "pause", "resume"])]
         progress: bool,
     },
+    /// Gives a store that isn't mounted another number of partitions
+    Reshard {
+        /// The store's directory
+        data: PathBuf,
+        /// How many partitions
+        #[arg(long, value_name = "N")]
+        partitions: u16,
+        /// Do it
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Verifies everything that lies on the disk of a mounted store, or goes on where that was stopped
+    Scrub {
+        /// Where it is mounted, or its directory
+        path: PathBuf,
+        /// Return when it is done, and tell what was found
+        #[arg(long)]
+        wait: bool,
+        /// Stop the one that runs
+        #[arg(long, conflicts_with_all = ["wait", "rate"])]
+        stop: bool,
+        /// The most bytes that it reads in a second; 0 is without limit [default: 50M]
+        #[arg(long, value_name = "SIZE")]
+        rate: Option<String>,
+    },
 }
 
 fn run(arguments: Vec<OsString>) -> i32 {
@@ -88,6 +113,8 @@ fn run(arguments: Vec<OsString>) -> i32 {
                 };
                 compact::run(&path, order)
             }
+            Command::Reshard { data, partitions, yes } => reshard::run(&data, partitions, yes),
+            Command::Scrub { path, wait, stop, rate } => scrub::run(&path, wait, stop, rate.as_deref()),
         },
     }
 }

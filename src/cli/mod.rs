@@ -4,6 +4,8 @@ pub mod compact;
 mod control;
 pub mod mount;
 mod mounts;
+pub mod reshard;
+pub mod scrub;
 pub mod stats;
 pub mod status;
 pub mod umount;

@@ -32,7 +32,8 @@ use super::limits::{MAIL_BYTES_MAX, MAIL_OPERATIONS_MAX, SLOTS};
 use super::locks::{HasLocks, Locks, free, lock, lock_hidden, visible};
 use super::partition::Partition;
 use super::progress::CompactionStats;
-use super::stats::StoreStats;
+use super::scrub::ScrubStats;
+use super::stats::{IntegrityError, StoreStats};
 use super::store::Store;
 use super::tuning::Tune;
 use super::turn::{Blockers, Policy};
@@ -67,6 +68,11 @@ pub struct Engine {
     allowance: Arc<Allowance>,
 }
 
+/// The slot that a key has in a store of the library's.
+pub fn slot_of(key: &[u8]) -> Slot {
+    Slot((xxhash_rust::xxh3::xxh3_64(key) % u64::from(SLOTS)) as u16)
+}
+
 impl Engine {
     /// Opens the store in a directory, or makes one. Waits for the disk.
     ///
@@ -86,8 +92,7 @@ impl Engine {
     }
 
     fn part(&self, key: &[u8]) -> &Part {
-        let slot = Slot((xxhash_rust::xxh3::xxh3_64(key) % u64::from(SLOTS)) as u16);
-        self.store.partition(self.store.route(slot))
+        self.store.partition(self.store.route(slot_of(key)))
     }
 
     // ---- async ------------------------------------------------------------------------------------------------------
@@ -405,6 +410,33 @@ impl Engine {
     /// See [`WriteError`].
     pub fn compact(&self) -> Result<u64, WriteError> {
         self.wait(self.store.compact(None))
+    }
+
+    /// Verifies everything that lies on the disk while the engine is used, at no more than so many bytes a second (0: without limit). Goes on
+    /// where the last one was stopped. None if one runs already.
+    ///
+    /// # Errors
+    /// `Gone` if the engine is closed.
+    pub fn scrub(&self, bytes_per_second: u64) -> Result<Option<ScrubStats>, ReadError> {
+        match self.store.start_scrub(bytes_per_second) {
+            None => Ok(None),
+            Some(task) => self.wait(task).map(Some).ok_or(ReadError::Gone),
+        }
+    }
+
+    /// Stops the verification that runs, if one does.
+    pub fn stop_scrub(&self) {
+        self.store.stop_scrub();
+    }
+
+    /// How far the verification is, or what the last one came to.
+    pub fn scrub_stats(&self) -> ScrubStats {
+        self.store.scrub_stats()
+    }
+
+    /// The last integrity errors, oldest first.
+    pub fn integrity_errors(&self) -> Vec<IntegrityError> {
+        self.store.integrity_errors()
     }
 
     /// Changes a setting of compaction while the store is open; see [`Tune`].

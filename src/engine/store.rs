@@ -11,11 +11,16 @@ use super::log::Part;
 use super::open::{Recovered, open};
 use super::partition::Partition;
 use super::progress::CompactionStats;
+use super::scrub::{Scrub, ScrubStats};
 use super::shell::Shell;
 use super::stats::{IntegrityError, PartitionStats, SegmentStats, StoreStats};
 use super::tuning::Tune;
 use super::types::{Number, PartitionId, Slot};
+use async_task::FallibleTask;
 use std::sync::Arc;
+
+/// How often it is looked whether a verification has taken notice that the store is closing.
+const SCRUB_POLL: std::time::Duration = std::time::Duration::from_millis(5);
 
 /// An open store whose user keeps a state `S` in each partition. A handle; clones share it.
 pub struct Store<S: Send + 'static> {
@@ -25,6 +30,7 @@ pub struct Store<S: Send + 'static> {
 struct Shared<S: Send + 'static> {
     partitions: Vec<Partition<S>>,
     common: Arc<Common>,
+    scrub: Arc<Scrub>,
     options: Vec<(String, String)>,
 }
 
@@ -69,7 +75,9 @@ impl<S: Send + 'static> Store<S> {
             .zip(states)
             .map(|(shell, state)| Partition::new(shell, state))
             .collect();
-        Ok(Store { shared: Arc::new(Shared { partitions, common: opened.common, options: opened.options }) })
+        let (common, options) = (opened.common, opened.options);
+        let scrub = Scrub::recall(&common);
+        Ok(Store { shared: Arc::new(Shared { partitions, common, scrub, options }) })
     }
 
     /// How many partitions it has.
@@ -262,6 +270,24 @@ impl<S: Send + 'static> Store<S> {
         counters.map(|(index, counters)| counters.progress.show(index as u16, now_ns)).collect()
     }
 
+    /// Starts to verify everything that lies on the disk, at no more than so many bytes a second (0: without limit), or goes on where it was
+    /// stopped. The task tells what it came to; detach it to go on without waiting. None if one runs already.
+    pub fn start_scrub(&self, bytes_per_second: u64) -> Option<FallibleTask<ScrubStats>> {
+        let running = self.shared.scrub.claim(&self.shared.common, bytes_per_second)?;
+        let shells: Vec<Arc<Shell>> = self.shared.partitions.iter().map(|one| one.shell.clone()).collect();
+        Some(self.shared.partitions[0].call(Scrub::run(shells, running)))
+    }
+
+    /// Stops the verification that runs, if one does, within a moment. The next goes on where it was.
+    pub fn stop_scrub(&self) {
+        self.shared.scrub.stop();
+    }
+
+    /// How far the verification is, or what the last one came to, also in an earlier life; without entering any partition's turn.
+    pub fn scrub_stats(&self) -> ScrubStats {
+        self.shared.scrub.stats()
+    }
+
     /// Why the store takes no changes, if so.
     pub fn read_only_reason(&self) -> Option<String> {
         self.shared.common.order.latch_reason()
@@ -351,6 +377,9 @@ impl<S: Send + 'static> Store<S> {
     pub fn close(&self) -> Result<(), WriteError> {
         let common = &self.shared.common;
         common.begin_closing();
+        while !self.is_simulated() && self.shared.scrub.is_running() {
+            std::thread::sleep(SCRUB_POLL);
+        }
         let synced = super::close::close(common, self.shared.partitions.iter().map(|p| &p.shell));
         common.order.close();
         common.disk.shut_down();

@@ -15,6 +15,7 @@ mod lookup;
 mod make;
 mod paths;
 mod rename;
+pub mod reshard;
 #[cfg(test)]
 mod simulation;
 mod space;

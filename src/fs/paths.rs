@@ -24,18 +24,8 @@ pub(super) struct Paths {
 impl Volume {
     /// A read of the inode has failed: finds its path, for the list of errors and the log.
     pub(super) async fn explain(&self, inode: Inode) {
-        if self.inner.paths.found.lock().contains_key(&inode) {
-            return;
-        }
         let volume = self.clone();
-        let search = self.inner.store.partitions()[0].submit(async move {
-            let path = volume.search(inode).await;
-            tracing::error!("damaged: {path} (inode {})", inode.0);
-            let mut found = volume.inner.paths.found.lock();
-            if found.len() < PATHS_KEPT {
-                found.insert(inode, path);
-            }
-        });
+        let search = self.inner.store.partitions()[0].submit(async move { volume.find_path(inode).await });
         if self.counts().files <= WAITED_FOR_FILES_MAX {
             search.fallible().await;
         } else {
@@ -43,8 +33,22 @@ impl Volume {
         }
     }
 
+    /// Finds the paths of what is damaged, for the list of errors and the log. One search an inode: slow, and rare.
+    pub async fn name_damages(&self) {
+        let errors = self.inner.store.integrity_errors();
+        let mut inodes: Vec<Inode> = errors.iter().filter_map(|error| belongs_to(&error.key)).collect();
+        inodes.sort_unstable_by_key(|inode| inode.0);
+        inodes.dedup();
+        for inode in inodes.into_iter().take(PATHS_KEPT) {
+            self.find_path(inode).await;
+        }
+    }
+
     /// What a key stands for, in words. Enters no partition.
     pub fn describe(&self, key: &[u8]) -> String {
+        if key.is_empty() {
+            return "structure of the segment; whose records are there can't be seen".to_string();
+        }
         let parsed = keys::parse_entry(key)
             .map(|(parent, name)| (parent, format!("name {} in ", String::from_utf8_lossy(name))))
             .or_else(|| keys::parse_chunk(key).map(|(inode, index)| (inode, format!("chunk {index} of "))))
@@ -54,6 +58,19 @@ impl Volume {
         match self.inner.paths.found.lock().get(&inode) {
             Some(path) => format!("{what}{path}\tinode {}", inode.0),
             None => format!("{what}inode {}", inode.0),
+        }
+    }
+
+    /// Remembers an inode's path.
+    async fn find_path(&self, inode: Inode) {
+        if self.inner.paths.found.lock().contains_key(&inode) {
+            return;
+        }
+        let path = self.search(inode).await;
+        tracing::error!("damaged: {path} (inode {})", inode.0);
+        let mut found = self.inner.paths.found.lock();
+        if found.len() < PATHS_KEPT {
+            found.insert(inode, path);
         }
     }
 
@@ -96,4 +113,13 @@ async fn names_towards(part: &Part, inode: Inode) -> Vec<(Inode, (Inode, Vec<u8>
             }
         }
     }
+}
+
+/// Which inode a key is about: of a name, the directory that it is in.
+fn belongs_to(key: &[u8]) -> Option<Inode> {
+    keys::parse_entry(key)
+        .map(|(parent, _)| parent)
+        .or_else(|| keys::parse_chunk(key).map(|(inode, _)| inode))
+        .or_else(|| keys::parse_xattr(key).map(|(inode, _)| inode))
+        .or_else(|| keys::parse_inode(key))
 }

@@ -99,7 +99,7 @@ pub(super) fn check_manifest(manifest: &Manifest, config: &Config) -> Result<(),
     }
     match config.partitions {
         Some(count) if count != manifest.partitions => Err(OpenError::Mismatch(format!(
-            "the store was made with {} partitions, not {count}: open it without naming a count, or reshard it",
+            "the store was made with {} partitions, not {count}: open it without naming a count, or change it with bitkv reshard DATA --partitions {count}",
             manifest.partitions
         ))),
         _ => Ok(()),

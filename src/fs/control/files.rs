@@ -18,6 +18,7 @@ pub(super) enum Trigger {
     Config,
     Sync,
     LogLevel,
+    Scrub,
 }
 
 const fn shows(name: &'static str, render: fn(&Control) -> String) -> File {
@@ -49,4 +50,5 @@ pub(super) const FILES: &[File] = &[
     ),
     does("sync", Trigger::Sync),
     both("log_level", |control| render::log_level(control.source.log_level()), Trigger::LogLevel),
+    both("scrub", |control| render::scrub(&control.source.scrub_stats()), Trigger::Scrub),
 ];

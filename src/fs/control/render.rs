@@ -2,6 +2,7 @@
 
 use super::report::{Damage, Report};
 use crate::engine::progress::CompactionPhase;
+use crate::engine::scrub::ScrubStats;
 use crate::engine::stats::{PartitionStats, SegmentStats};
 use crate::fs::traffic::Latency;
 use std::fmt::Write;
@@ -253,6 +254,32 @@ pub(super) fn compact(by_hand: (bool, u64), report: &Report) -> String {
             let _ = write!(out, "; the last attempt came to nothing: {}", trouble.replace('\n', " "));
         }
         out.push('\n');
+    }
+    out
+}
+
+pub(super) fn scrub(stats: &ScrubStats) -> String {
+    let mut out = format!("{}\n", stats.phase.name());
+    let percent = (stats.bytes_done.min(stats.bytes_total) * 100).checked_div(stats.bytes_total).unwrap_or(0);
+    for (name, value) in [
+        ("percent", percent),
+        ("partition", stats.partition),
+        ("segment", stats.segment),
+        ("segments_done", stats.segments_done),
+        ("bytes_done", stats.bytes_done),
+        ("bytes_total", stats.bytes_total),
+        ("records", stats.records),
+        ("damaged_values", stats.damaged_values),
+        ("damaged_dead", stats.damaged_dead),
+        ("damaged_places", stats.damaged_places),
+        ("hints_rewritten", stats.hints_rewritten),
+        ("elapsed_seconds", stats.elapsed_ns / 1_000_000_000),
+        ("ended_seconds", stats.ended_seconds),
+    ] {
+        let _ = writeln!(out, "{name}: {value}");
+    }
+    if let Some(trouble) = &stats.trouble {
+        let _ = writeln!(out, "trouble: {}", trouble.replace('\n', " "));
     }
     out
 }

@@ -1,6 +1,7 @@
 //! What the control directory needs to know, and can ask for: the seam between it and the volume. Tests have a source of their own.
 
 use crate::engine::progress::CompactionStats;
+use crate::engine::scrub::ScrubStats;
 use crate::engine::stats::{SegmentStats, StoreStats};
 use crate::fs::traffic::Latency;
 use crate::fs::types::{Answer, Time};
@@ -10,7 +11,7 @@ use std::pin::Pin;
 
 /// An answer that takes its time.
 pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-/// Told once what a compaction came to, also if it never ran to its end.
+/// Told once what a compaction or a verification came to, also if it never ran to its end.
 pub type Finished = Box<dyn FnOnce(Answer<u64>) + Send>;
 
 /// All numbers, of one moment.
@@ -76,6 +77,16 @@ pub trait Source: Send + Sync {
     fn set_options(&self, changes: &[(&str, &str)]) -> Answer<()>;
     /// Holds all compaction where it is, or lets it go on.
     fn pause_compaction(&self, paused: bool);
+    /// How far the verification is, or what the last one came to.
+    fn scrub_stats(&self) -> ScrubStats;
+    /// Starts to verify what lies on the disk, at no more than so many bytes a second (0: without limit), and tells how many damaged
+    /// things were found when that is done or stopped, whoever waits for it.
+    ///
+    /// # Errors
+    /// EBUSY if one runs already.
+    fn start_scrub(&self, bytes_per_second: u64, finished: Finished) -> Answer<()>;
+    /// Stops the verification that runs, if one does.
+    fn stop_scrub(&self);
     /// What the log takes down; None if there is no log.
     fn log_level(&self) -> Option<String>;
     /// Changes that.

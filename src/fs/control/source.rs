@@ -2,6 +2,7 @@
 
 use super::report::{Damage, Finished, Pending, Report, Source};
 use super::settings;
+use crate::engine::scrub::ScrubStats;
 use crate::engine::stats::SegmentStats;
 use crate::engine::{Durability, PartitionId, Tune};
 use crate::fs::errno::Errno;
@@ -149,6 +150,27 @@ impl Source for VolumeSource {
 
     fn pause_compaction(&self, paused: bool) {
         self.volume.store().tune(Tune::Paused(paused));
+    }
+
+    fn scrub_stats(&self) -> ScrubStats {
+        self.volume.store().scrub_stats()
+    }
+
+    fn start_scrub(&self, bytes_per_second: u64, finished: Finished) -> Answer<()> {
+        let scrub = self.volume.store().start_scrub(bytes_per_second).ok_or(Errno::EBUSY)?;
+        let volume = self.volume.clone();
+        let finished = Telling(Some(finished));
+        let work = async move {
+            let stats = scrub.await.ok_or(Errno::EIO);
+            volume.name_damages().await;
+            finished.tell(stats.map(|stats| stats.damaged_values + stats.damaged_places));
+        };
+        self.volume.store().partitions()[0].submit(work).detach();
+        Ok(())
+    }
+
+    fn stop_scrub(&self) {
+        self.volume.store().stop_scrub();
     }
 
     fn log_level(&self) -> Option<String> {

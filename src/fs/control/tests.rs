@@ -1,5 +1,6 @@
 use super::report::{Damage, Finished, Pending, Report};
 use super::*;
+use crate::engine::scrub::ScrubStats;
 use crate::engine::stats::SegmentStats;
 use std::future::Future;
 use std::sync::atomic::AtomicBool;
@@ -15,6 +16,7 @@ struct Fake {
     level: Mutex<String>,
     changes: Mutex<Vec<(String, String)>>,
     paused: AtomicBool,
+    scrub: Mutex<Option<(u64, Finished)>>,
 }
 
 impl Source for Arc<Fake> {
@@ -59,6 +61,22 @@ impl Source for Arc<Fake> {
     }
     fn pause_compaction(&self, paused: bool) {
         self.paused.store(paused, Ordering::Relaxed);
+    }
+    fn scrub_stats(&self) -> ScrubStats {
+        ScrubStats { bytes_done: 1, bytes_total: 3, damaged_values: 2, ..ScrubStats::default() }
+    }
+    fn start_scrub(&self, bytes_per_second: u64, finished: Finished) -> Answer<()> {
+        let mut running = self.scrub.lock();
+        if running.is_some() {
+            return Err(Errno::EBUSY);
+        }
+        *running = Some((bytes_per_second, finished));
+        Ok(())
+    }
+    fn stop_scrub(&self) {
+        if let Some((_, finished)) = self.scrub.lock().take() {
+            finished(Ok(2));
+        }
     }
     fn log_level(&self) -> Option<String> {
         Some(self.level.lock().clone())
@@ -159,6 +177,21 @@ fn any_write_to_sync_syncs_once_and_tells_the_error() {
     }
     fake.refuse_sync.store(true, Ordering::Relaxed);
     assert_eq!(write(&control, "sync", "1\n"), Err(Errno::EIO));
+}
+
+#[test]
+fn orders_to_scrub_start_it_once_and_stop_it() {
+    let (control, fake) = control();
+    for wrong in ["nonsense\n", "\n", "start\nnonsense\n"] {
+        assert_eq!(write(&control, "scrub", wrong), Err(Errno::EINVAL), "{wrong:?}");
+    }
+    assert!(fake.scrub.lock().is_none(), "a wrong text starts nothing");
+    assert_eq!(write(&control, "scrub", "start rate=2K\n"), Ok(()));
+    assert_eq!(fake.scrub.lock().as_ref().map(|one| one.0), Some(2048));
+    assert_eq!(write(&control, "scrub", "start\n"), Err(Errno::EBUSY));
+    assert_eq!(write(&control, "scrub", "stop\nstart\n"), Ok(()));
+    let text = String::from_utf8(control.read(open(&control, "scrub").inode, 0, 999).unwrap()).unwrap();
+    assert!(text.starts_with("never\npercent: 33\n") && text.contains("\ndamaged_values: 2\n"), "{text}");
 }
 
 #[test]

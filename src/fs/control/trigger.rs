@@ -2,6 +2,8 @@
 
 use super::Control;
 use super::files::Trigger;
+use super::units;
+use crate::engine::scrub::SCRUB_BYTES_PER_SECOND;
 use crate::fs::errno::Errno;
 use crate::fs::types::Answer;
 use futures_channel::oneshot;
@@ -50,6 +52,33 @@ fn parse(line: &str) -> Option<Order> {
     words.next().is_none().then_some(Order::Compact { partition, wait })
 }
 
+/// An order to the verification.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum ScrubOrder {
+    Start { bytes_per_second: u64, wait: bool },
+    Stop,
+}
+
+/// `start`, `start rate=SIZE`, `start wait`, `start rate=SIZE wait`, `stop`.
+fn parse_scrub(line: &str) -> Option<ScrubOrder> {
+    let mut words = line.split_whitespace();
+    let mut order = match words.next()? {
+        "stop" => ScrubOrder::Stop,
+        "start" => ScrubOrder::Start { bytes_per_second: SCRUB_BYTES_PER_SECOND, wait: false },
+        _ => return None,
+    };
+    for word in words {
+        match &mut order {
+            ScrubOrder::Start { wait, .. } if word == "wait" => *wait = true,
+            ScrubOrder::Start { bytes_per_second, .. } => {
+                *bytes_per_second = units::size(word.strip_prefix("rate=")?).ok()?;
+            }
+            ScrubOrder::Stop => return None,
+        }
+    }
+    Some(order)
+}
+
 /// The lines of a text that say something; EINVAL if there are none.
 fn lines(text: &[u8]) -> Answer<Vec<&str>> {
     let text = std::str::from_utf8(text).map_err(|_| Errno::EINVAL)?;
@@ -79,11 +108,37 @@ impl Control {
                     lines(text)?.into_iter().map(|line| line.split_once('=')).collect();
                 self.source.set_options(&changes.ok_or(Errno::EINVAL)?)
             }
+            Trigger::Scrub => {
+                let orders: Option<Vec<ScrubOrder>> = lines(text)?.into_iter().map(parse_scrub).collect();
+                for order in orders.ok_or(Errno::EINVAL)? {
+                    match order {
+                        ScrubOrder::Start { bytes_per_second, wait } => {
+                            self.scrub(bytes_per_second, wait).await?;
+                        }
+                        ScrubOrder::Stop => self.source.stop_scrub(),
+                    }
+                }
+                Ok(())
+            }
             Trigger::LogLevel => match lines(text)?[..] {
                 [level] => self.source.set_log_level(level),
                 _ => Err(Errno::EINVAL),
             },
         }
+    }
+
+    /// Damage that is found is no failure of the order: the file tells of it.
+    async fn scrub(&self, bytes_per_second: u64, wait: bool) -> Answer<()> {
+        let (sender, receiver) = oneshot::channel();
+        let finished = move |result: Answer<u64>| {
+            // Whoever gave the order may not wait for it.
+            let _ = sender.send(result);
+        };
+        self.source.start_scrub(bytes_per_second, Box::new(finished))?;
+        if wait {
+            receiver.await.unwrap_or(Err(Errno::EIO))?;
+        }
+        Ok(())
     }
 
     async fn compact(&self, partition: Option<u16>, wait: bool) -> Answer<()> {
@@ -128,6 +183,18 @@ mod tests {
         assert_eq!((parse("pause"), parse("resume")), (Some(Order::Pause), Some(Order::Resume)));
         for wrong in ["pause all", "", "none", "all now", "partition=", "partition=x", "all wait now"] {
             assert_eq!(parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn orders_to_scrub() {
+        let start = |bytes_per_second, wait| Some(ScrubOrder::Start { bytes_per_second, wait });
+        assert_eq!(parse_scrub("start"), start(SCRUB_BYTES_PER_SECOND, false));
+        assert_eq!(parse_scrub("start rate=1M wait"), start(1 << 20, true));
+        assert_eq!(parse_scrub("start rate=0"), start(0, false));
+        assert_eq!(parse_scrub("stop"), Some(ScrubOrder::Stop));
+        for wrong in ["", "begin", "start rate=", "start rate=x", "stop wait", "start now"] {
+            assert_eq!(parse_scrub(wrong), None, "{wrong}");
         }
     }
 

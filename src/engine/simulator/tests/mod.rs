@@ -15,3 +15,4 @@ mod planted_bugs;
 mod rig;
 mod rot;
 mod runs;
+mod scrub;

@@ -1,0 +1,37 @@
+//! `bitkv scrub MNT`: verifies everything that lies on the disk of a mounted store.
+
+use super::{control, finish};
+use std::path::Path;
+
+/// Starts a verification of a mount, or stops it; waits for it if told to, and shows then what it came to. Returns the exit code.
+pub fn run(path: &Path, wait: bool, stop: bool, rate: Option<&str>) -> i32 {
+    let mut order = if stop { "stop" } else { "start" }.to_string();
+    if let Some(rate) = rate {
+        order += &format!(" rate={rate}");
+    }
+    if wait {
+        order += " wait";
+    }
+    let ordered = control::directory(path).and_then(|directory| {
+        control::write(&directory, "scrub", &format!("{order}\n"))?;
+        if wait { result(&control::read(&directory, "scrub")?) } else { Ok(()) }
+    });
+    finish("bitkv scrub", ordered)
+}
+
+/// Shows it; an error if anything is damaged, or not everything was seen.
+fn result(text: &str) -> Result<(), String> {
+    control::print(text)?;
+    let number = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        line.and_then(|value| value.parse::<u64>().ok()).unwrap_or(0)
+    };
+    let (values, places) = (number("damaged_values"), number("damaged_places"));
+    if values + places > 0 {
+        return Err(format!("{values} values and {places} places are damaged: see .bitkv/errors"));
+    }
+    match text.lines().next() {
+        Some("done") => Ok(()),
+        _ => Err("it was stopped before its end: start it again to go on".to_string()),
+    }
+}
