@@ -1,6 +1,6 @@
 //! `bitkv COMMAND`: everything but mounting; see `bitkv --help`.
 
-use bitkv::cli::{compact, explain_usage, mount, stats, status, umount};
+use bitkv::cli::{compact, explain_usage, fsck, mount, stats, status, umount};
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -41,6 +41,14 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Checks an unmounted store, and changes nothing: exit code 0 clean, 4 errors, 8 could not run
+    Fsck {
+        /// The store's directory
+        data: PathBuf,
+        /// As one object
+        #[arg(long)]
+        json: bool,
+    },
     /// Compacts a mounted store
     Compact {
         /// Where it is mounted, or its directory
@@ -66,6 +74,7 @@ fn run(arguments: Vec<OsString>) -> i32 {
             Command::Umount { arguments } => umount::run(&arguments),
             Command::Status { path } => status::run(path.as_deref()),
             Command::Stats { path, json } => stats::run(&path, json),
+            Command::Fsck { data, json } => fsck::run(&data, json),
             Command::Compact { path, wait } => compact::run(&path, wait),
         },
     }
