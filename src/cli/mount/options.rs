@@ -356,7 +356,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_yet_is_not_taken() {
-        for wrong in ["--transport=ring", "--uid=1", "--umask=022", "--writeback-cache", "--salvage"] {
+        for wrong in ["--transport=ring", "--uid=1", "--umask=022", "--writeback-cache"] {
             assert!(parsed(&["/d", "/m", wrong]).is_err(), "{wrong}");
         }
     }

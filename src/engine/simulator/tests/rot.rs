@@ -63,6 +63,7 @@ fn look(lives: &mut Lives, cut_off: bool) -> Result<(), String> {
         Ok(store) => (store, false),
         // What is left can be had all the same.
         Err(OpenError::Damaged(what)) if !what.starts_with("MANIFEST") => {
+            lives.disk = lives.disk.crash(Crash::Kill);
             lives.plan.config.salvage = true;
             let opened = lives.open();
             lives.plan.config.salvage = false;
