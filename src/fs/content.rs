@@ -13,6 +13,7 @@ use super::volume::Volume;
 use crate::engine::locks::{lock, visible};
 use crate::engine::{Batch, Ticket};
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// The most chunks that one commit removes.
 const REMOVED_CHUNKS_MAX: usize = 256 * 1024;
@@ -263,18 +264,8 @@ impl Volume {
             }
         }
         let first_gone = size.div_ceil(chunk_bytes);
-        loop {
-            let gone = self.chunks_from(part, inode, first_gone, REMOVED_CHUNKS_MAX + 1);
-            if gone.len() <= REMOVED_CHUNKS_MAX {
-                gone.into_iter().for_each(|index| changes.set(index, None));
-                break;
-            }
-            // Too many for one commit: the file first gets holes at its end.
-            let slice = gone[..REMOVED_CHUNKS_MAX].iter().map(|index| (*index, None)).collect();
-            let ticket = self.put(part, inode, *record, &[], slice).await?;
-            part.settle(ticket).await?;
-            record.stored_bytes = self.load(part, inode).await?.stored_bytes;
-        }
+        let gone = self.thin_out(part, inode, record, first_gone..u64::MAX).await?;
+        gone.into_iter().for_each(|index| changes.set(index, None));
         if size == 0 {
             // An empty file starts anew as a small one.
             record.inline = true;
@@ -283,6 +274,28 @@ impl Volume {
             }
         }
         Ok(())
+    }
+
+    /// Makes holes of a range's stored chunks until the rest fits into one commit; returns the rest. (Too many for one commit: the
+    /// file first gets holes.)
+    async fn thin_out(
+        &self,
+        part: &Part,
+        inode: Inode,
+        record: &mut InodeRecord,
+        chunks: Range<u64>,
+    ) -> Answer<Vec<u32>> {
+        loop {
+            let mut gone = self.chunks_from(part, inode, chunks.start, REMOVED_CHUNKS_MAX + 1);
+            gone.retain(|index| chunks.contains(&u64::from(*index)));
+            if gone.len() <= REMOVED_CHUNKS_MAX {
+                return Ok(gone);
+            }
+            let slice = gone[..REMOVED_CHUNKS_MAX].iter().map(|index| (*index, None)).collect();
+            let ticket = self.put(part, inode, *record, &[], slice).await?;
+            part.settle(ticket).await?;
+            record.stored_bytes = self.load(part, inode).await?.stored_bytes;
+        }
     }
 
     /// Indexes of stored chunks from `first` on, in order, at most `count_max`.
@@ -326,6 +339,11 @@ impl Volume {
             self.move_out(part, inode, &mut record, &mut changes).await?;
         }
         if offset < end {
+            let chunk_bytes = u64::from(self.inner.chunk_bytes);
+            let whole = offset.div_ceil(chunk_bytes)..end / chunk_bytes;
+            if changes.chunks.is_empty() {
+                self.thin_out(part, inode, &mut record, whole).await?;
+            }
             self.zero_chunks(part, inode, offset, end, &mut changes).await?;
         }
         record.size = size;
@@ -342,7 +360,8 @@ impl Volume {
     ) -> Answer<()> {
         let chunk_bytes = u64::from(self.inner.chunk_bytes);
         let last = (end - 1) / chunk_bytes;
-        let mut touched = self.chunks_from(part, inode, offset / chunk_bytes, REMOVED_CHUNKS_MAX);
+        // The whole ones fit into one commit by now; one more on either side is zeroed in part.
+        let mut touched = self.chunks_from(part, inode, offset / chunk_bytes, REMOVED_CHUNKS_MAX + 2);
         touched.extend(changes.chunks.keys());
         touched.retain(|index| (offset / chunk_bytes..=last).contains(&u64::from(*index)));
         touched.sort_unstable();
