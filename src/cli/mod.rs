@@ -2,6 +2,7 @@
 
 pub mod compact;
 mod control;
+pub mod fsck;
 pub mod mount;
 mod mounts;
 pub mod reshard;

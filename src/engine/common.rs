@@ -36,6 +36,8 @@ pub(crate) struct Common {
     /// When the store was opened, by its clock.
     pub(crate) opened_ns: u64,
     random: Mutex<Random>,
+    /// What recovery could not read of what had been made durable, each in a line.
+    pub(crate) losses: Vec<String>,
     shells: OnceLock<Vec<Weak<Shell>>>,
     closing: AtomicBool,
 }
@@ -54,6 +56,7 @@ impl Common {
         partition_counters: Vec<Arc<PartitionCounters>>,
         counters: StoreCounters,
         random: Random,
+        losses: Vec<String>,
     ) -> Self {
         Common {
             store,
@@ -70,6 +73,7 @@ impl Common {
             partition_counters,
             timer: Timer::default(),
             random: Mutex::new(random),
+            losses,
             shells: OnceLock::new(),
             closing: AtomicBool::new(false),
         }

@@ -28,6 +28,9 @@ pub struct Config {
     pub create: bool,
     /// Take no changes, touch nothing on the disk.
     pub read_only: bool,
+    /// Open a store even if damage hides some of what had been made durable, for reading only: with everything that can be read, and a report of what
+    /// is lost ([`Store::losses`](super::Store::losses)). Keys that were changed by what is lost may show an older value, or come back.
+    pub salvage: bool,
     /// When changes become durable.
     pub durability: Durability,
     /// Size of new segments, in bytes.
@@ -60,6 +63,7 @@ impl Default for Config {
             partitions: None,
             create: true,
             read_only: false,
+            salvage: false,
             durability: Durability::Interval(Duration::from_secs(1)),
             segment_bytes: limits::SEGMENT_BYTES_DEFAULT,
             options: Vec::new(),

@@ -81,7 +81,8 @@ impl Engine {
     pub fn open(directory: &Path, options: EngineOptions) -> Result<Engine, OpenError> {
         let failed = |error| OpenError::Io(format!("opening {}", directory.display()), error);
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
-        let disk = UringDisk::open(directory, workers, options.read_only).map_err(failed)?;
+        let disk =
+            UringDisk::open(directory, workers, options.read_only || options.salvage).map_err(failed)?;
         let seed = disk.random_seed().map_err(failed)?;
         let world = World { disk, clock: RealClock::new(), seed, policy: Policy::Inline };
         let store = Store::open(world, options, |_| Ok(KeyLocks::default()))?;

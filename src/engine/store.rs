@@ -293,6 +293,11 @@ impl<S: Send + 'static> Store<S> {
         self.shared.common.order.latch_reason()
     }
 
+    /// What was made durable and is lost, each in a line; there is something only in a store that was opened for salvage.
+    pub fn losses(&self) -> &[String] {
+        &self.shared.common.losses
+    }
+
     /// The last integrity errors, oldest first.
     pub fn integrity_errors(&self) -> Vec<IntegrityError> {
         let mut errors: Vec<IntegrityError> = Vec::new();

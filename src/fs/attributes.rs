@@ -113,6 +113,29 @@ impl InodeRecord {
         Some((record, content))
     }
 
+    /// What is shown of an inode whose record is damaged: nobody but root may do anything with it; and it isn't empty, so that whoever
+    /// reads it is told.
+    pub fn unknown(kind: Kind) -> Self {
+        let never = Time::default();
+        InodeRecord {
+            kind,
+            permissions: 0,
+            inline: true,
+            links: 1,
+            uid: 0,
+            gid: 0,
+            device: 0,
+            size: INLINE_BYTES_MAX,
+            stored_bytes: 0,
+            xattrs: 0,
+            accessed: never,
+            modified: never,
+            changed: never,
+            born: never,
+            overruled: Number::ZERO,
+        }
+    }
+
     /// What `stat` shows.
     pub fn attributes(&self, inode: Inode, block_bytes: u32) -> Attributes {
         let stored = if self.inline { self.size } else { self.stored_bytes };
@@ -134,6 +157,14 @@ impl InodeRecord {
         }
     }
 
+    /// Of a directory: a name in it has changed at `time`. Word of that may come late, when the record knows of something newer: `changed`
+    /// tells, which nobody can set by hand.
+    pub fn name_changed_at(&mut self, time: Time) {
+        let newest = time >= self.changed || self.overruled > Number::ZERO;
+        self.modified = if newest { time } else { self.modified.max(time) };
+        self.changed = self.changed.max(time);
+    }
+
     /// Clears the set-id bits that a change by a stranger must clear: set-user-id; set-group-id if the group may execute, or if the
     /// one who changes is neither root nor of the file's group.
     pub fn strip_set_id(&mut self, caller_uid: u32, caller_gid: u32) {
@@ -151,6 +182,40 @@ impl InodeRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A change of names that was told late, behind a newer one, once took a directory's times back to the older.
+    #[test]
+    fn late_word_of_a_change_never_takes_times_back() {
+        let time = |seconds| Time { seconds, nanoseconds: 0 };
+        let mut record = InodeRecord {
+            kind: Kind::Directory,
+            permissions: 0o755,
+            inline: false,
+            links: 2,
+            uid: 0,
+            gid: 0,
+            device: 0,
+            size: 0,
+            stored_bytes: 0,
+            xattrs: 0,
+            accessed: time(1),
+            modified: time(1),
+            changed: time(1),
+            born: time(1),
+            overruled: Number::ZERO,
+        };
+        record.name_changed_at(time(9));
+        record.name_changed_at(time(5));
+        assert_eq!((record.modified, record.changed), (time(9), time(9)));
+        // Set by hand to the future, and written: the next change of a name counts all the same.
+        record.modified = time(1000);
+        record.name_changed_at(time(10));
+        assert_eq!((record.modified, record.changed), (time(10), time(10)));
+        // Set by hand to the past, not yet written.
+        (record.modified, record.overruled) = (time(2), Number(7));
+        record.name_changed_at(time(11));
+        assert_eq!((record.modified, record.changed), (time(11), time(11)));
+    }
 
     #[test]
     fn a_record_is_what_it_always_was() {

@@ -79,17 +79,8 @@ impl Volume {
         let part = self.part_of_inode(directory).clone();
         let (volume, inside) = (self.clone(), part.clone());
         part.submit(async move {
-            inside.with(|_, state| state.touching += 1);
-            // It can be gone by now, with its last name: then nobody will ask for its times.
-            let loaded = volume.load(&inside, directory).await;
-            inside.with(|_, state| {
-                state.touching -= 1;
-                if let (Ok(_), Some(live)) = (loaded, state.live.get_mut(&directory)) {
-                    live.record.modified = time;
-                    live.record.changed = live.record.changed.max(time);
-                    state.dirty.insert(directory);
-                }
-            });
+            // Nothing is waited for: a message that did, for the directory to be read, could be overtaken by a later one.
+            inside.with(|_, state| state.owe_time(directory, time));
             volume.arm_flush();
         })
         .detach();
@@ -149,13 +140,11 @@ impl Volume {
 
     /// Returns the number up to which everything is absorbed now, if that is known.
     async fn flush_partition(&self, part: &Part, absorbed: Option<Number>) -> Answer<Option<Number>> {
-        // A message may have come before us and still wait for its directory to be read.
-        let absorbed = absorbed.filter(|_| part.with(|_, state| state.touching == 0));
-        let owed: Vec<Inode> = part.with(|_, state| state.recovered_times.keys().copied().collect());
+        let owed: Vec<Inode> = part.with(|_, state| state.owed_times.keys().copied().collect());
         for directory in owed {
             // Loading takes the times over. A directory that is gone owes nothing.
             if self.load(part, directory).await.is_err() {
-                part.with(|_, state| state.recovered_times.remove(&directory));
+                part.with(|_, state| state.owed_times.remove(&directory));
             }
         }
         loop {

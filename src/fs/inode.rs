@@ -64,7 +64,10 @@ impl Volume {
     pub(super) async fn load(&self, part: &Part, inode: Inode) -> Answer<InodeRecord> {
         let key = keys::inode(inode);
         loop {
-            let live = part.with(|_, state| state.live.get(&inode).map(|live| live.record));
+            let live = part.with(|_, state| {
+                state.take_over_time(inode);
+                state.live.get(&inode).map(|live| live.record)
+            });
             if let Some(record) = live {
                 return Ok(record);
             }
@@ -77,17 +80,10 @@ impl Volume {
                     return None;
                 }
                 let orphan = core.contains(&keys::orphan(inode));
-                let mut record = record;
-                if let Some(time) = state.recovered_times.remove(&inode) {
-                    // Unless they were set by hand and not written since, times only grow, and the record may know of more.
-                    let by_hand = record.overruled > Number::ZERO;
-                    record.modified = if by_hand { time } else { record.modified.max(time) };
-                    // The inode may have changed later than its names: moved, for one.
-                    record.changed = record.changed.max(time);
-                    state.dirty.insert(inode);
-                }
                 let live = Live { record, lookups: 0, orphan, listed: false };
-                Some(state.live.entry(inode).or_insert(live).record)
+                state.live.entry(inode).or_insert(live);
+                state.take_over_time(inode);
+                state.live.get(&inode).map(|live| live.record)
             });
             if let Some(record) = loaded {
                 return Ok(record);
@@ -141,32 +137,34 @@ impl Volume {
         self.look_at(&part, inode, 0).await
     }
 
-    /// The kernel lets go of `count` lookups. Answers nobody.
+    /// [`let_go`](Self::let_go) by itself, sometime.
     pub fn forget(&self, inode: Inode, count: u64) {
+        let volume = self.clone();
+        self.part_of_inode(inode).submit(async move { volume.let_go(inode, count).await }).detach();
+    }
+
+    /// The kernel lets go of `count` lookups; a file without a name goes with the last.
+    pub async fn let_go(&self, inode: Inode, count: u64) {
         let part = self.part_of_inode(inode).clone();
-        let (volume, inside) = (self.clone(), part.clone());
-        part.submit(async move {
-            let (orphan, listed) = inside.with(|_, state| {
-                let Some(live) = state.live.get_mut(&inode) else { return (false, false) };
-                live.lookups = live.lookups.saturating_sub(count);
-                if live.lookups > 0 {
-                    return (false, false);
-                }
-                let found = (live.orphan, live.listed);
-                if !live.orphan {
-                    evict_if_idle(state, inode);
-                }
-                found
-            });
-            if listed {
-                volume.drop_listings(inode);
+        let (orphan, listed) = part.with(|_, state| {
+            let Some(live) = state.live.get_mut(&inode) else { return (false, false) };
+            live.lookups = live.lookups.saturating_sub(count);
+            if live.lookups > 0 {
+                return (false, false);
             }
-            if orphan {
-                // What can't be removed now is found again at the next opening.
-                let _ = volume.reclaim(&inside, inode).await;
+            let found = (live.orphan, live.listed);
+            if !live.orphan {
+                evict_if_idle(state, inode);
             }
-        })
-        .detach();
+            found
+        });
+        if listed {
+            self.drop_listings(inode);
+        }
+        if orphan {
+            // What can't be removed now is found again at the next opening.
+            let _ = self.reclaim(&part, inode).await;
+        }
     }
 
     /// Removes an inode without a name, and everything that belongs to it, unless somebody still holds it.

@@ -1,5 +1,6 @@
 //! From names to inodes, and listing names. Changes nothing but lookup counts.
 
+use super::attributes::InodeRecord;
 use super::errno::Errno;
 use super::keys::{self, EntryRecord, NAME_BYTES_MAX};
 use super::state::LockKey;
@@ -35,7 +36,12 @@ impl Volume {
                 // A name without an inode is damage; it must not look like an empty place.
                 Err(Errno::ESTALE | Errno::EIO) => {
                     self.explain(entry.inode).await;
-                    return Err(Errno::EIO);
+                    return match entry.kind {
+                        Kind::Directory => Err(Errno::EIO),
+                        // The kernel removes only what can be looked up.
+                        _ => Ok(InodeRecord::unknown(entry.kind)
+                            .attributes(entry.inode, self.inner.chunk_bytes.max(4096))),
+                    };
                 }
                 other => return other,
             }

@@ -43,10 +43,9 @@ pub struct VolumeState {
     pub(super) counter: Counter,
     /// Directories living here whose times aren't in their records yet.
     pub(super) dirty: BTreeSet<Inode>,
-    /// Messages about changed directories that wait for the directory to be read.
-    pub(super) touching: u32,
-    /// Times of directories that opening found in their entries; they go into the inode when it is loaded.
-    pub(super) recovered_times: BTreeMap<Inode, Time>,
+    /// Times of directories that aren't in memory: from messages, or found in their entries by opening. They go into the inode when it is
+    /// loaded, so whoever looks at it sees them.
+    pub(super) owed_times: BTreeMap<Inode, Time>,
     /// What the partition's own record says about that.
     pub(super) absorbed: Number,
 }
@@ -103,6 +102,23 @@ pub(super) struct Counter {
 }
 
 impl VolumeState {
+    /// A name in a directory has changed.
+    pub(super) fn owe_time(&mut self, directory: Inode, time: Time) {
+        let owed = self.owed_times.entry(directory).or_insert(time);
+        *owed = (*owed).max(time);
+        self.take_over_time(directory);
+    }
+
+    /// What a directory is owed goes into its attributes, if they are in memory.
+    pub(super) fn take_over_time(&mut self, directory: Inode) {
+        if let Some(live) = self.live.get_mut(&directory)
+            && let Some(time) = self.owed_times.remove(&directory)
+        {
+            live.record.name_changed_at(time);
+            self.dirty.insert(directory);
+        }
+    }
+
     /// A name has come, or leads elsewhere: listings under way follow.
     pub(super) fn index_insert(
         &mut self,

@@ -20,6 +20,8 @@ pub(super) struct Target {
     pub(super) record: InodeRecord,
     pub(super) content: Vec<u8>,
     pub(super) orphan: bool,
+    /// It isn't there: what was left of it is the name.
+    pub(super) missing: bool,
 }
 
 impl Volume {
@@ -76,20 +78,31 @@ impl Volume {
         let there = self.part_of_inode(inode).clone();
         let (volume, inside) = (self.clone(), there.clone());
         at(here, &there, async move {
-            let record = volume.load(&inside, inode).await?;
+            let record = match volume.load(&inside, inode).await {
+                // How many names it had is lost with the rest; the others lead nowhere from now on, and can be removed as well.
+                Err(Errno::EIO | Errno::ESTALE) if loses_a_name && !keys::is_directory(inode) => {
+                    let missing = inside.with(|core, _| !core.contains(&keys::inode(inode)));
+                    let record = InodeRecord::unknown(Kind::File);
+                    return Ok(Target { record, content: Vec::new(), orphan: false, missing });
+                }
+                other => other?,
+            };
             // What is about to go needn't be read: also what is damaged can be removed.
             let content = match loses_a_name && is_last_link(&record) {
                 true => volume.content_to_keep(&inside, inode, &record).await.unwrap_or_default(),
                 false => volume.content_to_keep(&inside, inode, &record).await?,
             };
             let orphan = inside.with(|core, _| core.contains(&keys::orphan(inode)));
-            Ok(Target { record, content, orphan })
+            Ok(Target { record, content, orphan, missing: false })
         })
         .await
     }
 
     /// One name less for an inode, as part of a commit.
     pub(super) fn add_unlink(&self, parts: &mut Parts, inode: Inode, target: &Target, now: Time) {
+        if target.missing {
+            return;
+        }
         let batch = parts.of(self.part_of_inode(inode));
         if is_last_link(&target.record) {
             batch.put(keys::orphan(inode), []);
@@ -110,6 +123,9 @@ impl Volume {
         target: &Target,
         now: Time,
     ) -> Answer<()> {
+        if target.missing {
+            return Ok(());
+        }
         let there = self.part_of_inode(inode).clone();
         let last = is_last_link(&target.record);
         if last {

@@ -368,8 +368,7 @@ fn states_of(partitions: &[Recovered<'_>], tally: &Tally) -> Result<Vec<VolumeSt
                 false => keys::EntryRecord::decode(&value).map(|record| record.time),
             };
             if let Some(time) = time {
-                let latest = states[index].recovered_times.entry(parent).or_insert(time);
-                *latest = (*latest).max(time);
+                states[index].owe_time(parent, time);
             }
         }
     }

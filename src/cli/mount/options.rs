@@ -86,6 +86,9 @@ pub struct Options {
     /// Take no changes
     #[arg(long, help_heading = "Store")]
     pub read_only: bool,
+    /// Open a damaged store for reading what is left of it; `.bitkv/errors` and the log say what is lost
+    #[arg(long, help_heading = "Store")]
+    pub salvage: bool,
     /// How long to wait for another process to let go of the store
     #[arg(long, value_parser = units::time, default_value = "10s", value_name = "TIME", help_heading = "Store")]
     pub lock_wait: Duration,
@@ -191,7 +194,7 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Options, clap::Error> {
     all.splice(place..place, long);
     let mut options = Options::try_parse_from(&all)?;
     options.kernel = kernel;
-    options.read_only |= read_only;
+    options.read_only |= read_only || options.salvage;
     check(&options).map_err(|reason| wrong(&reason))?;
     Ok(options)
 }

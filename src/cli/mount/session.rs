@@ -154,6 +154,7 @@ fn open(options: &Options) -> Result<Volume, String> {
         partitions: options.partitions,
         create: true,
         read_only: options.read_only,
+        salvage: options.salvage,
         durability,
         segment_bytes: options.segment_size,
         options: Vec::new(),

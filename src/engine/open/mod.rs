@@ -52,6 +52,7 @@ pub(crate) fn open(
     look: impl FnOnce(&[Recovered<'_>]) -> Result<(), OpenError>,
 ) -> Result<Opened, OpenError> {
     check_config(&config)?;
+    config.read_only |= config.salvage;
     let world = &World { disk: Pool::over(world.disk.clone(), config.open_files_max), ..world.clone() };
     let started_ns = world.clock.monotonic_ns();
     let disk = &*world.disk;
@@ -82,7 +83,14 @@ pub(crate) fn open(
         }
         ready => ready?,
     };
-    let Ready { manifest, partitions, decision, fresh } = ready;
+    let Ready { manifest, partitions, decision, fresh, losses } = ready;
+    if config.salvage && !losses.is_empty() {
+        for loss in &losses {
+            tracing::error!("lost: {loss}");
+        }
+        read_only_reason =
+            Some(format!("opened for salvage; {} losses, see the log and errors", losses.len()));
+    }
     let owns = |epoch, number| manifest.owns(epoch, number);
     let indexed = for_each(world.policy, partitions, |partition| {
         let index = index::build(&partition.segments, &decision, owns)?;
@@ -110,7 +118,8 @@ pub(crate) fn open(
         order.begin_read_only(reason);
     }
     let store = manifest.store;
-    let common = Common::new(store, config, world, order, turns, partition_counters, counters, random);
+    let common =
+        Common::new(store, config, world, order, turns, partition_counters, counters, random, losses);
     let common = Arc::new(common);
     let mut shells = Vec::new();
     let mut unsealed = Vec::new();
@@ -147,9 +156,18 @@ fn recover(
     let ids: Vec<PartitionId> = (0..manifest.partitions).map(PartitionId).collect();
     let partitions =
         for_each(world.policy, ids, |id| load(&*world.disk, manifest.store, id, config.read_only))?;
-    let decision = decide_all(&partitions, &manifest)?;
+    let (decision, losses) = decide_all(&partitions, &manifest);
+    if let (false, Some(first)) = (config.salvage, losses.first()) {
+        let more = match losses.len() {
+            1 => String::new(),
+            count => format!(", and {} more", count - 1),
+        };
+        return Err(OpenError::Damaged(format!(
+            "{first}{more}; an older value would come back in its place. What is left can be read with the option salvage"
+        )));
+    }
     let fresh = partitions.iter().map(|_| None).collect();
-    let mut ready = Ready { manifest, partitions, decision, fresh };
+    let mut ready = Ready { manifest, partitions, decision, fresh, losses };
     if !config.read_only {
         prepare(world, config, &mut ready, counters, random)?;
     }
@@ -198,9 +216,12 @@ fn for_each<T: Send, R: Send>(
     })
 }
 
-fn decide_all(loaded: &[LoadedPartition], manifest: &Manifest) -> Result<Decision, OpenError> {
+/// What counts, and what was made durable and is lost.
+fn decide_all(loaded: &[LoadedPartition], manifest: &Manifest) -> (Decision, Vec<String>) {
+    let mut losses = Vec::new();
     for partition in loaded {
-        check_sealed(partition)?;
+        losses.extend_from_slice(&partition.losses);
+        check_sealed(partition, &mut losses);
     }
     let sealed =
         |segment: &&LoadedSegment| segment.is_sealed() || matches!(segment.content, Content::Hinted { .. });
@@ -232,12 +253,14 @@ fn decide_all(loaded: &[LoadedPartition], manifest: &Manifest) -> Result<Decisio
     let oldest = manifest.epochs.first().map_or(Epoch(0), |life| life.0);
     let frames = tails.iter().flat_map(|tail| &tail.scans).flat_map(|scan| &scan.frames);
     if let Some(frame) = frames.map(|frame| frame.header).find(|header| header.epoch < oldest) {
-        return Err(OpenError::Damaged(format!(
+        losses.push(format!(
             "the seal of the segment that holds number {} of life {} can't be read",
             frame.number, frame.epoch.0
-        )));
+        ));
     }
-    decide(&tails, w, |epoch, number| manifest.owns(epoch, number)).map_err(OpenError::Damaged)
+    let (decision, of_tails) = decide(&tails, w, |epoch, number| manifest.owns(epoch, number));
+    losses.extend(of_tails);
+    (decision, losses)
 }
 
 fn tail_scan(segment: &LoadedSegment) -> Option<&crate::engine::scan::Scan> {
@@ -248,28 +271,31 @@ fn tail_scan(segment: &LoadedSegment) -> Option<&crate::engine::scan::Scan> {
 }
 
 /// Everything in a sealed segment was stable: what can't be read there hides keys.
-fn check_sealed(partition: &LoadedPartition) -> Result<(), OpenError> {
+fn check_sealed(partition: &LoadedPartition, losses: &mut Vec<String>) {
     use crate::engine::scan::Condition;
     for segment in &partition.segments {
         let Content::Scanned(scan) = &segment.content else { continue };
+        let path = data_path(partition.partition, segment.id);
         if !scan.is_sealed() {
             // An output got its name only after its seal.
             if segment.header.origin == Origin::Compaction {
-                let path = data_path(partition.partition, segment.id);
-                return Err(OpenError::Damaged(format!("{path}: its seal can't be read")));
+                losses.push(format!("{path}: its seal can't be read"));
             }
             continue;
         }
-        let hidden = scan.frames.iter().find(|frame| frame.condition == Condition::KeysHidden);
-        let offset = hidden.map(|frame| frame.offset).or(scan.gaps.first().map(|gap| gap.offset));
-        if let Some(offset) = offset {
-            return Err(OpenError::Damaged(format!(
-                "{} at offset {offset}: which keys are there can't be read",
-                data_path(partition.partition, segment.id)
-            )));
-        }
+        let hidden = scan.frames.iter().filter(|frame| frame.condition == Condition::KeysHidden);
+        losses.extend(hidden.map(|frame| {
+            let (offset, number) = (frame.offset, frame.header.number);
+            format!("{path} at offset {offset}: which keys number {number} has can't be read")
+        }));
+        losses.extend(scan.gaps.iter().map(|gap| {
+            let behind = scan.frames[gap.before_frame].header.number;
+            format!(
+                "{path} at offset {}: which keys are there, up to number {behind}, can't be read",
+                gap.offset
+            )
+        }));
     }
-    Ok(())
 }
 
 fn last_number(partition: &LoadedPartition) -> Number {

@@ -26,6 +26,8 @@ pub(super) struct Ready {
     pub(super) decision: Decision,
     /// For each partition whose log can't go on in a segment that is there: a new one.
     pub(super) fresh: Vec<Option<NewSegment>>,
+    /// What was made durable and can't be read, each in a line.
+    pub(super) losses: Vec<String>,
 }
 
 /// Waits for the disk. If it fails, what is there can be recovered all the same another time.
@@ -37,7 +39,7 @@ pub(super) fn prepare(
     random: &mut Random,
 ) -> Result<(), OpenError> {
     let disk = &*world.disk;
-    let Ready { manifest, partitions, decision, fresh } = ready;
+    let Ready { manifest, partitions, decision, fresh, .. } = ready;
     // First, in all of them, for their space: on a full disk what follows may need it.
     for partition in partitions.iter_mut() {
         remove_empty(disk, partition)?;

@@ -8,15 +8,17 @@
 //! |---|---|---|---|
 //! | its epoch doesn't own its number | any | any | ignored: an earlier life left it |
 //! | owned | <= W | whole, or a value damaged | counts (a damaged value costs itself) |
-//! | owned | <= W | keys hidden | refuse |
+//! | owned | <= W | keys hidden | lost |
 //! | owned | > W | not whole | torn: as if it weren't there |
 //! | owned | W < n <= cut | whole, all sisters counted | counts |
 //! | owned | W < n <= cut | whole, a sister missing | void: keeps its number, loses its records |
 //! | owned | > cut | whole | cut |
 //!
-//! A gap (bytes that are no frame, with a frame behind) is torn only if no frame behind it counts; else it hides keys: refuse.
-//! Numbers have no gaps: one that is <= W, greater than all in sealed segments, and in no tail, is hidden by damage: refuse.
-//! A watermark names each log's last number: one that is <= W and isn't there is hidden by damage: refuse.
+//! A gap (bytes that are no frame, with a frame behind) is torn only if no frame behind it counts; else it hides keys: lost.
+//! Numbers have no gaps: one that is <= W, greater than all in sealed segments, and in no tail, is hidden by damage: lost.
+//! A watermark names each log's last number: one that is <= W and isn't there is hidden by damage: lost.
+//!
+//! Where anything is lost a store isn't opened, for an older value would come back in its place; unless whoever opens it asks for what is left.
 
 use crate::engine::format::frame::FrameKind;
 use crate::engine::planted::{Bug, planted};
@@ -70,12 +72,13 @@ pub(crate) struct Tail<'a> {
     pub(crate) sealed_last: Number,
 }
 
-/// Decides for a whole store. `w` is the greatest `stable` known from outside the tails. The error says what hides which keys.
+/// Decides for a whole store. `w` is the greatest `stable` known from outside the tails. Also says what was made durable and is lost, each
+/// in a line.
 pub(crate) fn decide(
     tails: &[Tail<'_>],
     w: Number,
     owns: impl Fn(Epoch, Number) -> bool,
-) -> Result<Decision, String> {
+) -> (Decision, Vec<String>) {
     let owned = |frame: &&FoundFrame| {
         frame.header.kind == FrameKind::Seal || owns(frame.header.epoch, frame.header.number)
     };
@@ -83,23 +86,15 @@ pub(crate) fn decide(
     // `stable` of a frame that isn't whole is right all the same: its header has its own checksum.
     let w = frames().map(|frame| frame.header.stable).max().unwrap_or(Number::ZERO).max(w);
 
-    if let Some(frame) = frames().find(|f| f.header.number <= w && f.condition == Condition::KeysHidden) {
-        return Err(format!("number {} was made durable, and its keys can't be read", frame.header.number));
-    }
+    let mut losses: Vec<String> = frames()
+        .filter(|frame| frame.header.number <= w && frame.condition == Condition::KeysHidden)
+        .map(|frame| format!("number {} was made durable, and its keys can't be read", frame.header.number))
+        .collect();
 
     // Numbers have no gaps: what is in no sealed segment, and was made durable, must be in a tail.
     let sealed_last = tails.iter().map(|tail| tail.sealed_last).max().unwrap_or(Number::ZERO);
-    let mut expected = sealed_last.next();
     let numbers: BTreeSet<Number> = frames().map(|frame| frame.header.number).collect();
-    for number in numbers.range(expected..) {
-        if *number != expected {
-            break;
-        }
-        expected = expected.next();
-    }
-    if expected <= w {
-        return Err(format!("number {expected} was made durable and is in no log"));
-    }
+    losses.extend(missing(&numbers, sealed_last, w));
 
     let candidates: BTreeMap<Number, &FoundFrame> = frames()
         .filter(|frame| frame.header.number > w && frame.condition == Condition::Whole)
@@ -127,16 +122,35 @@ pub(crate) fn decide(
         .map(|(number, _)| *number)
         .collect();
     let decision = Decision { w, cut, voids };
-    check_gaps(tails, &decision, &owned)?;
-    check_watermarks(tails, &decision, &owned)?;
-    Ok(decision)
+    check_gaps(tails, &decision, &owned, &mut losses);
+    check_watermarks(tails, &decision, &owned, &mut losses);
+    (decision, losses)
+}
+
+/// The numbers between two that aren't there, as ranges.
+fn missing(numbers: &BTreeSet<Number>, after: Number, up_to: Number) -> Vec<String> {
+    let mut losses = Vec::new();
+    let mut expected = after.next();
+    let end = up_to.next();
+    for number in numbers.range(expected..).copied().take_while(|number| *number < end).chain([end]) {
+        if number > expected {
+            let last = Number(number.0 - 1);
+            losses.push(match last == expected {
+                true => format!("number {expected} was made durable and is in no log"),
+                false => format!("numbers {expected} to {last} were made durable and are in no log"),
+            });
+        }
+        expected = expected.max(number.next());
+    }
+    losses
 }
 
 fn check_gaps(
     tails: &[Tail<'_>],
     decision: &Decision,
     owned: &impl Fn(&&FoundFrame) -> bool,
-) -> Result<(), String> {
+    losses: &mut Vec<String>,
+) {
     for scan in tails.iter().flat_map(|tail| &tail.scans) {
         for gap in &scan.gaps {
             let behind = &scan.frames[gap.before_frame..];
@@ -144,21 +158,21 @@ fn check_gaps(
                 matches!(decision.verdict(frame, owned(frame)), Verdict::Counts | Verdict::Void)
             };
             if let Some(frame) = behind.iter().find(counts) {
-                return Err(format!(
+                losses.push(format!(
                     "bytes at offset {} can't be read, but number {} behind them counts",
                     gap.offset, frame.header.number
                 ));
             }
         }
     }
-    Ok(())
 }
 
 fn check_watermarks(
     tails: &[Tail<'_>],
     decision: &Decision,
     owned: &impl Fn(&&FoundFrame) -> bool,
-) -> Result<(), String> {
+    losses: &mut Vec<String>,
+) {
     let greatest: Vec<Number> = tails
         .iter()
         .map(|tail| {
@@ -170,11 +184,11 @@ fn check_watermarks(
     for watermark in watermarks.filter(|frame| frame.condition == Condition::Whole) {
         for (index, (last, found)) in watermark.last_numbers.iter().zip(&greatest).enumerate() {
             if *last <= decision.w && found < last {
-                return Err(format!("number {last} of partition {index} was made durable and is gone"));
+                losses.push(format!("number {last} of partition {index} was made durable and is gone"));
             }
         }
     }
-    Ok(())
+    losses.dedup();
 }
 
 #[cfg(test)]
@@ -213,7 +227,23 @@ mod tests {
     fn run(scans: &[Scan], w: u64) -> Result<Decision, String> {
         let tails: Vec<_> =
             scans.iter().map(|scan| Tail { scans: vec![scan], sealed_last: Number(w) }).collect();
-        decide(&tails, Number(w), |epoch, _| epoch == Epoch(1))
+        let (decision, losses) = decide(&tails, Number(w), |epoch, _| epoch == Epoch(1));
+        if losses.is_empty() { Ok(decision) } else { Err(losses.join("; ")) }
+    }
+
+    #[test]
+    fn lost_numbers_are_told_as_ranges() {
+        let numbers = BTreeSet::from([1, 2, 5, 9, 12].map(Number));
+        assert_eq!(
+            missing(&numbers, Number(1), Number(10)),
+            [
+                "numbers 3 to 4 were made durable and are in no log",
+                "numbers 6 to 8 were made durable and are in no log",
+                "number 10 was made durable and is in no log"
+            ]
+        );
+        assert!(missing(&numbers, Number(11), Number(12)).is_empty());
+        assert!(missing(&numbers, Number(12), Number(3)).is_empty());
     }
 
     /// Every row of the table, for every order of number against W and the cut, every condition, owned or not.

@@ -84,6 +84,8 @@ pub(crate) struct LoadedPartition {
     pub(crate) segments: Vec<LoadedSegment>,
     /// The greatest id that any file had.
     pub(crate) last_segment: SegmentId,
+    /// Segments that can't be read at all, each in a line.
+    pub(crate) losses: Vec<String>,
 }
 
 /// Reads a partition's directory.
@@ -111,8 +113,12 @@ pub(crate) fn load(
     }
     let last_segment = data.iter().chain(&hints).max().copied().unwrap_or(SegmentId(0));
     let mut headers = BTreeMap::new();
+    let mut losses = Vec::new();
     for id in &data {
-        headers.insert(*id, open_segment(disk, store, partition, *id)?);
+        match open_segment(disk, store, partition, *id) {
+            Err(OpenError::Damaged(what)) => losses.push(format!("{what}; all of its records are lost")),
+            opened => drop(headers.insert(*id, opened?)),
+        }
     }
     // A compaction output got its name only when it was complete: what it names has been replaced.
     let victims: BTreeSet<SegmentId> = headers
@@ -152,7 +158,7 @@ pub(crate) fn load(
     if !read_only && !victims.is_empty() {
         disk.sync_dir(&directory).map_err(failed(format!("syncing directory {directory}")))?;
     }
-    Ok(LoadedPartition { partition, segments, last_segment })
+    Ok(LoadedPartition { partition, segments, last_segment, losses })
 }
 
 /// Removes a segment's files: the hint first, so that none is left that describes nothing.

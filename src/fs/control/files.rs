@@ -42,7 +42,7 @@ pub(super) const FILES: &[File] = &[
     shows("partitions", |control| render::partitions(&control.source.report())),
     shows("segments", |control| render::segments(&control.source.segments())),
     both("config", |control| render::config(&control.source.options()), Trigger::Config),
-    shows("errors", |control| render::errors(&control.source.damages())),
+    shows("errors", |control| render::errors(&control.source.losses(), &control.source.damages())),
     both(
         "compact",
         |control| render::compact(control.progress.state(), &control.source.report()),

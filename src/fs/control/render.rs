@@ -289,8 +289,11 @@ pub(super) fn config(options: &[(&'static str, String)]) -> String {
 }
 
 /// The newest last.
-pub(super) fn errors(damages: &[Damage]) -> String {
+pub(super) fn errors(losses: &[String], damages: &[Damage]) -> String {
     let mut out = String::new();
+    for loss in losses {
+        let _ = writeln!(out, "lost\t{}", loss.replace('\n', "\\n"));
+    }
     for damage in &damages[damages.len().saturating_sub(DAMAGES_SHOWN)..] {
         let Damage { noticed_seconds, partition, segment, offset, whose } = damage;
         let _ = writeln!(

@@ -58,6 +58,8 @@ pub trait Source: Send + Sync {
     fn segments(&self) -> Vec<SegmentStats>;
     /// Damage that was noticed, oldest first.
     fn damages(&self) -> Vec<Damage>;
+    /// What was made durable and is lost, each in a line.
+    fn losses(&self) -> Vec<String>;
     /// Why the store takes no changes any more, if so.
     fn latch_reason(&self) -> Option<String>;
     /// Options in effect, by name.

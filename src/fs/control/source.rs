@@ -73,6 +73,10 @@ impl Source for VolumeSource {
         errors.iter().map(damage).collect()
     }
 
+    fn losses(&self) -> Vec<String> {
+        self.volume.store().losses().to_vec()
+    }
+
     fn latch_reason(&self) -> Option<String> {
         self.volume.store().read_only_reason()
     }

@@ -31,6 +31,9 @@ impl Source for Arc<Fake> {
     fn segments(&self) -> Vec<SegmentStats> {
         Vec::new()
     }
+    fn losses(&self) -> Vec<String> {
+        Vec::new()
+    }
     fn damages(&self) -> Vec<Damage> {
         Vec::new()
     }

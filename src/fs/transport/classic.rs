@@ -119,9 +119,11 @@ impl Filesystem for Classic {
     fn forget(&self, _request: &Request, number: INodeNo, lookups: u64) {
         match is_control(inode(number)) {
             true => self.control.forget(inode(number), lookups),
-            // What the kernel lets go of at the end is found again at the next opening.
-            false if self.traffic.is_shut() => {}
-            false => self.volume.forget(inode(number), lookups),
+            // Counted: a file without a name goes with it. What comes once the way in is shut is found again at the next opening.
+            false => {
+                let number = inode(number);
+                self.run(Near::Inode(number), |volume| async move { volume.let_go(number, lookups).await });
+            }
         }
     }
 

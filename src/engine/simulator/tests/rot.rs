@@ -6,6 +6,7 @@ use super::history::{Key, Value, brief};
 use super::lives::Lives;
 use super::oracle::judge;
 use super::plan::Plan;
+use crate::engine::OpenError;
 use crate::engine::disk::sim::{Crash, Dice};
 use crate::engine::format::segment::SegmentHeader;
 use crate::engine::scan::scan;
@@ -58,14 +59,28 @@ fn is_sealed(content: &[u8]) -> bool {
 }
 
 fn look(lives: &mut Lives, cut_off: bool) -> Result<(), String> {
-    let Ok(store) = lives.open() else { return Ok(()) };
+    let (store, salvaged) = match lives.open() {
+        Ok(store) => (store, false),
+        // What is left can be had all the same.
+        Err(OpenError::Damaged(what)) if !what.starts_with("MANIFEST") => {
+            lives.plan.config.salvage = true;
+            let opened = lives.open();
+            lives.plan.config.salvage = false;
+            let store = opened.map_err(|error| format!("{what}; and salvage was refused: {error}"))?;
+            if store.losses().is_empty() {
+                return Err(format!("{what}; but salvage tells of no loss"));
+            }
+            (store, true)
+        }
+        Err(_) => return Ok(()),
+    };
     let mut player = Player::new(&store, &lives.disk, &lives.clock, lives.dice.roll());
     let read = lives.read_all(&store, &mut player)?;
     player.bury();
     let found: BTreeMap<Key, Value> =
         read.into_iter().filter_map(|(key, result)| Some((key, result.ok()?))).collect();
     let history = lives.history.lock();
-    if !cut_off {
+    if !cut_off && !salvaged {
         return judge(&history, &found, Crash::Power);
     }
     let was_once = |(key, value): &(&Key, &Value)| {

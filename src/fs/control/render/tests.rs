@@ -101,8 +101,9 @@ fn the_newest_errors_come_last_and_old_ones_go() {
             whose: format!("/file\n{n}"),
         })
         .collect();
-    let text = errors(&damages);
-    assert_eq!(text.lines().count(), 256);
+    let text = errors(&["number 7 is in no log".to_string()], &damages);
+    assert_eq!(text.lines().next(), Some("lost\tnumber 7 is in no log"));
+    assert_eq!(text.lines().count(), 1 + 256);
     assert_eq!(text.lines().next_back(), Some("299\tpartition 0\tsegment 1\toffset 2\t/file\\n299"));
 }
 
