@@ -197,6 +197,21 @@ fn a_scrub_names_what_is_damaged() {
     assert!(matches!(engine.scrub(0), Ok(Some(_)) | Err(_)), "after the end it doesn't hang");
 }
 
+#[test]
+fn a_read_only_store_can_be_scrubbed_and_nothing_is_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = Engine::open(directory.path(), options()).unwrap();
+    for n in 0..100u32 {
+        engine.put(format!("key{n}").as_bytes(), &[n as u8; 100]).unwrap();
+    }
+    engine.close().unwrap();
+    let engine = Engine::open(directory.path(), EngineOptions { read_only: true, ..options() }).unwrap();
+    let stats = engine.scrub(0).unwrap().unwrap();
+    assert_eq!((stats.found_damage(), stats.records), (false, 100), "{stats:?}");
+    engine.close().unwrap();
+    assert!(!directory.path().join("SCRUB").exists());
+}
+
 /// Nobody waits for a slow scrub at the end.
 #[test]
 fn a_scrub_keeps_to_its_rate_and_stops_when_the_store_closes() {
