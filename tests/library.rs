@@ -197,6 +197,21 @@ fn a_scrub_names_what_is_damaged() {
     assert!(matches!(engine.scrub(0), Ok(Some(_)) | Err(_)), "after the end it doesn't hang");
 }
 
+#[test]
+fn a_read_only_store_can_be_scrubbed_and_nothing_is_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = Engine::open(directory.path(), options()).unwrap();
+    for n in 0..100u32 {
+        engine.put(format!("key{n}").as_bytes(), &[n as u8; 100]).unwrap();
+    }
+    engine.close().unwrap();
+    let engine = Engine::open(directory.path(), EngineOptions { read_only: true, ..options() }).unwrap();
+    let stats = engine.scrub(0).unwrap().unwrap();
+    assert_eq!((stats.found_damage(), stats.records), (false, 100), "{stats:?}");
+    engine.close().unwrap();
+    assert!(!directory.path().join("SCRUB").exists());
+}
+
 /// Nobody waits for a slow scrub at the end.
 #[test]
 fn a_scrub_keeps_to_its_rate_and_stops_when_the_store_closes() {
@@ -218,4 +233,74 @@ fn a_scrub_keeps_to_its_rate_and_stops_when_the_store_closes() {
     engine.close().unwrap();
     drop(scrubbing.join().unwrap());
     assert!(started.elapsed() < Duration::from_secs(30));
+}
+
+/// Every reason for which a store is refused says what is wrong; and nothing is changed by it.
+#[test]
+fn a_refusal_says_why() {
+    use bitkv::engine::format::Manifest;
+    use std::fs;
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("store");
+    let engine = Engine::open(&data, options()).unwrap();
+    engine.put(b"key", b"value").unwrap();
+    let refused = |options: EngineOptions| Engine::open(&data, options).err().unwrap().to_string();
+    let impatient = EngineOptions { lock_wait: Duration::ZERO, ..options() };
+    let locked = format!("the store is in use by process {}", std::process::id());
+    assert_eq!(refused(impatient), locked);
+    engine.close().unwrap();
+    assert_eq!(
+        refused(EngineOptions { partitions: Some(7), ..options() }),
+        "the store was made with 2 partitions, not 7: open it without naming a count, or change it with bitkv reshard DATA --partitions 7"
+    );
+    assert_eq!(
+        refused(EngineOptions { segment_bytes: 1, ..options() }),
+        "a segment has 65536 to 2147483648 bytes, not 1"
+    );
+
+    let path = data.join("MANIFEST");
+    let whole = fs::read(&path).unwrap();
+    let text = String::from_utf8(whole.clone()).unwrap();
+    fs::write(&path, text.replace("bitkv-manifest 1", "bitkv-manifest 2")).unwrap();
+    assert_eq!(refused(options()), "the store needs a newer version: MANIFEST has format version 2");
+    let mut manifest = Manifest::decode(&whole).unwrap();
+    manifest.features.push("telepathy".to_string());
+    fs::write(&path, manifest.encode()).unwrap();
+    assert_eq!(refused(options()), "the store needs a newer version: it uses the feature telepathy");
+    fs::write(&path, text.replace("partitions 2", "partitions 1")).unwrap();
+    assert!(refused(options()).starts_with("the store is damaged: MANIFEST: the checksum of the"));
+    fs::remove_file(&path).unwrap();
+    let foreign = refused(options());
+    assert!(
+        foreign.starts_with("not a store of ours: there is no MANIFEST, and the directory isn't empty ("),
+        "{foreign}"
+    );
+    fs::write(&path, &whole).unwrap();
+
+    let other = directory.path().join("other");
+    let engine = Engine::open(&other, options()).unwrap();
+    for n in 0..20 {
+        engine.put(format!("key{n}").as_bytes(), b"other").unwrap();
+    }
+    engine.close().unwrap();
+    let segment = "partition_000/0000000099.data";
+    let source = fs::read_dir(other.join("partition_000")).unwrap().map(|entry| entry.unwrap().path());
+    let source = source.into_iter().find(|path| path.extension().is_some_and(|e| e == "data")).unwrap();
+    let mut bytes = fs::read(source).unwrap();
+    fs::write(data.join(segment), &bytes).unwrap();
+    assert_eq!(
+        refused(options()),
+        format!("not a store of ours: {segment} belongs to another store or place")
+    );
+    bytes[12] = 9;
+    fs::write(data.join(segment), &bytes).unwrap();
+    assert_eq!(
+        refused(options()),
+        format!("the store needs a newer version: {segment} has format version 9")
+    );
+    fs::remove_file(data.join(segment)).unwrap();
+
+    let engine = Engine::open(&data, options()).unwrap();
+    assert_eq!(engine.get(b"key"), Ok(Some(b"value".to_vec())));
+    engine.close().unwrap();
 }

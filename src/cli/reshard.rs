@@ -74,7 +74,7 @@ fn reshard(data: &Path, partitions: u16) -> Result<String, String> {
         let store =
             Store::<()>::open(world.clone(), config(), |_| Ok(())).map_err(|error| error.to_string())?;
         let copied = fill(&data, &staging, &world, &store, partitions, |to, told| {
-            reshard::copy(&store, to, |key| Some(library::slot_of(key)), told)
+            reshard::copy(&store, to, |key, _| Ok(Some(library::slot_of(key))), told)
         });
         let closed = store.close();
         let copied = copied?;

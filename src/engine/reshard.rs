@@ -6,11 +6,14 @@ use super::batch::Batch;
 use super::common::partition_dir;
 use super::disk::Disk;
 use super::error::OpenError;
+use super::format::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 use super::format::manifest::Manifest;
+use super::format::segment::{Origin, SegmentHeader};
 use super::recovery::failed;
 use super::recovery::load::read_file;
+use super::segment::data_path;
 use super::store::Store;
-use super::types::{PartitionId, Slot, StoreId};
+use super::types::{Epoch, Number, PartitionId, SegmentId, Slot, StoreId};
 use super::wait::block_on;
 use std::collections::BTreeMap;
 use std::io;
@@ -40,12 +43,24 @@ pub fn found<S: Send + 'static>(
     store[8..].copy_from_slice(&seed[1].to_le_bytes());
     manifest.store = StoreId(store);
     manifest.partitions = partitions;
-    // The last life of the old store is taken as having had all numbers so far, and nothing of it is here.
-    let first = from.settled_number().next();
-    manifest.epochs = manifest.epochs.last().map(|life| (life.0, first)).into_iter().collect();
+    let last = from.settled_number();
+    manifest.epochs = manifest.epochs.last().map(|life| (life.0, last.next())).into_iter().collect();
+    let epoch = manifest.epochs.last().map_or(Epoch(0), |life| life.0);
+    let header = SegmentHeader {
+        store: manifest.store,
+        partition: PartitionId(0),
+        origin: Origin::Log,
+        segment: SegmentId(1),
+        salt: seed[0] as u32,
+        created_ns: from.clock().wall_ns(),
+        victims: Vec::new(),
+    };
     let write = || -> io::Result<()> {
         for index in 0..partitions {
             disk.create_dir(&partition_dir(PartitionId(index)))?;
+        }
+        if last > Number::ZERO {
+            write_sealed(disk, &header, last, epoch)?;
         }
         let file = disk.create("MANIFEST")?;
         file.write_at(0, manifest.encode().as_bytes())?;
@@ -55,20 +70,40 @@ pub fn found<S: Send + 'static>(
     write().map_err(failed("making the new store"))
 }
 
+/// A segment without records that accounts for all numbers so far: a store in which numbers are missing would be taken for a damaged one.
+fn write_sealed(disk: &dyn Disk, header: &SegmentHeader, last: Number, epoch: Epoch) -> io::Result<()> {
+    let seal = FrameHeader {
+        length: FRAME_HEADER_BYTES as u32,
+        number: last,
+        stable: last,
+        commit: 0,
+        epoch,
+        parts: 1,
+        kind: FrameKind::Seal,
+        records: 0,
+    };
+    let mut bytes = header.encode();
+    bytes.extend_from_slice(&seal.encode(header.salt));
+    let file = disk.create(&data_path(header.partition, header.segment))?;
+    file.write_at(0, &bytes)?;
+    file.sync_data()?;
+    disk.sync_dir(&partition_dir(header.partition))
+}
+
 /// Waits on this thread, which must be none of a store's.
 pub fn wait<R>(task: impl Future<Output = R>) -> R {
     block_on(task)
 }
 
-/// Copies all keys for which `slot` gives a slot, each to the partition of its slot; returns how many. Nobody may change them meanwhile. `told` hears
-/// how many were copied, now and then. Waits for the disk.
+/// Copies all keys for which `deal` gives a slot, each to the partition of its slot; returns how many. `deal` may change the value. Nobody may change
+/// anything meanwhile. `told` hears how many were copied, now and then. Waits for the disk.
 ///
 /// # Errors
 /// One line that says why not everything could be copied: a value that fails its checksum, a full disk.
 pub fn copy<S: Send + 'static, T: Send + 'static>(
     from: &Store<S>,
     to: &Store<T>,
-    slot: impl Fn(&[u8]) -> Option<Slot>,
+    mut deal: impl FnMut(&[u8], &mut Vec<u8>) -> Result<Option<Slot>, String>,
     mut told: impl FnMut(u64),
 ) -> Result<u64, String> {
     let mut copied = 0;
@@ -100,7 +135,8 @@ pub fn copy<S: Send + 'static, T: Send + 'static>(
                 let value = value.map_err(|error| {
                     format!("a value can't be copied: {error}; remove what it belongs to, or restore it")
                 })?;
-                if let (Some(slot), Some(value)) = (slot(&key), value) {
+                let Some(mut value) = value else { continue };
+                if let Some(slot) = deal(&key, &mut value)? {
                     batches.entry(to.route(slot)).or_default().put(key, value);
                     copied += 1;
                 }

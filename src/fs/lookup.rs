@@ -7,6 +7,7 @@ use super::state::LockKey;
 use super::state::{DirectoryIndex, IndexedName, Part};
 use super::types::*;
 use super::volume::{Volume, at};
+use crate::engine::PartitionId;
 use crate::engine::locks::visible;
 use std::ops::Bound;
 use std::task::Poll;
@@ -234,7 +235,12 @@ pub(super) const POSITION_SHIFT: u32 = 48;
 
 /// The position of a name that is new in a partition. From 3 on: 0 to 2 mean the start, `.` and `..`.
 pub(super) fn new_position(part: &Part, number: u64) -> u64 {
-    (u64::from(part.id().0) + 1) << POSITION_SHIFT | number
+    position_in(part.id(), number)
+}
+
+/// The position of a name in a partition, by a number that no other name there ever had.
+pub(super) fn position_in(partition: PartitionId, number: u64) -> u64 {
+    (u64::from(partition.0) + 1) << POSITION_SHIFT | number
 }
 
 async fn wait_until_complete(part: &Part, directory: Inode) -> Answer<()> {

@@ -1,6 +1,7 @@
 //! Dealing a filesystem's records out to another number of partitions: where each key belongs, and what each partition says of itself.
 
-use super::keys::{self, MetaRecord};
+use super::keys::{self, EntryRecord, MetaRecord};
+use super::lookup::position_in;
 use super::volume::Volume;
 use crate::engine::{Batch, Slot, Store, reshard};
 use std::time::Duration;
@@ -39,9 +40,21 @@ pub fn copy<T: Send + 'static>(volume: &Volume, to: &Store<T>, told: impl FnMut(
         let meta = bytes.map(|bytes| MetaRecord::decode(&bytes).ok_or("a partition's own record is unknown"));
         counter_end = counter_end.max(meta.transpose()?.unwrap_or_default().counter_end);
     }
-    let copied = reshard::copy(volume.store(), to, slot_of, told)?;
+    // Names that come together from several partitions may have had the same number there: each gets a fresh one.
+    let mut number = counter_end;
+    let deal = |key: &[u8], value: &mut Vec<u8>| {
+        let Some(slot) = slot_of(key) else { return Ok(None) };
+        if keys::parse_entry(key).is_some() {
+            let mut entry = EntryRecord::decode(value).ok_or("a name's record is unknown")?;
+            entry.position = position_in(to.route(slot), number);
+            number += 1;
+            *value = entry.encode();
+        }
+        Ok(Some(slot))
+    };
+    let copied = reshard::copy(volume.store(), to, deal, told)?;
     // Times of directories are in their records: none has to be looked for among the entries.
-    let meta = MetaRecord { counter_end, absorbed: to.settled_number() };
+    let meta = MetaRecord { counter_end: number, absorbed: to.settled_number() };
     for part in to.partitions() {
         let mut batch = Batch::new();
         batch.put(keys::meta(), meta.encode());

@@ -1,7 +1,10 @@
 //! Another number of partitions, and the scrub: through the commands, on what a mount has left.
 
 use super::fixture::{Place, bitkv, text};
-use bitkv::engine::{Engine, EngineOptions};
+use bitkv::engine::clock::RealClock;
+use bitkv::engine::disk::uring::UringDisk;
+use bitkv::engine::{Config, Engine, EngineOptions, Policy, World};
+use bitkv::fs::volume::{Volume, VolumeConfig};
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -56,6 +59,16 @@ fn seen(root: &Path) -> Vec<String> {
     out
 }
 
+/// What the checker says of a store that isn't mounted.
+fn findings(data: &Path) -> Vec<String> {
+    let disk = UringDisk::open(data, 2, false).unwrap();
+    let world = World { disk, clock: RealClock::new(), seed: 1, policy: Policy::Inline };
+    let volume = Volume::open(world, Config::default(), VolumeConfig::default()).unwrap();
+    let found = bitkv::engine::reshard::wait(volume.check());
+    volume.close().unwrap();
+    found
+}
+
 #[test]
 fn a_filesystem_is_the_same_with_any_number_of_partitions() {
     let Some(place) = Place::new() else { return };
@@ -74,6 +87,7 @@ fn a_filesystem_is_the_same_with_any_number_of_partitions() {
         assert_eq!(code, Some(0), "{said}");
         assert!(!place.path("data.reshard").exists());
         assert_eq!(fs::metadata(place.data()).unwrap().mode() & 0o777, 0o700);
+        assert_eq!(findings(&place.data()), [""; 0], "{partitions}");
         place.mount(&[]);
         assert_eq!(seen(&place.mountpoint()), before, "{partitions}");
         let options = fs::read_to_string(place.control("config")).unwrap();
@@ -206,10 +220,11 @@ fn a_scrub_names_the_damaged_file() {
     let errors = fs::read_to_string(place.control("errors")).unwrap();
     assert!(errors.contains("/directory3/file59\t"), "{errors}");
     assert_eq!(place.number("crc_errors"), 1);
-    assert!(fs::read(place.at("directory3/file59")).is_err());
     // What it came to is known in the next life.
     place.unmount();
     place.mount(&[]);
+    assert!(fs::read(place.at("directory3/file59")).is_err());
+    assert_eq!(fs::read(place.at("directory2/file58")).unwrap(), vec![58; 58 * 2000]);
     let shown = fs::read_to_string(place.control("scrub")).unwrap();
     assert!(shown.starts_with("done\n") && shown.contains("\ndamaged_values: 1\n"), "{shown}");
     assert_eq!(bitkv(&[&"scrub", &place.mountpoint(), &"--stop"]).status.code(), Some(0));

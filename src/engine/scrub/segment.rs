@@ -93,10 +93,10 @@ impl Shell {
         Ok(())
     }
 
-    /// None if the segment isn't part of the store any more.
+    /// None if the segment isn't part of the store any more, or has no file: what a read-only store would append to.
     fn subject(&self, id: SegmentId) -> Option<Subject> {
         self.with(|core| {
-            let segment = core.segments.get(&id)?;
+            let segment = core.segments.get(&id).filter(|segment| segment.header_bytes > 0)?;
             Some(Subject {
                 file: segment.file.clone(),
                 salt: segment.salt,
