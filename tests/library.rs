@@ -304,3 +304,52 @@ fn a_refusal_says_why() {
     assert_eq!(engine.get(b"key"), Ok(Some(b"value".to_vec())));
     engine.close().unwrap();
 }
+
+/// What is listed over several partitions is one moment: no effect without its cause, no half of a batch.
+#[test]
+fn a_listing_is_one_moment() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = EngineOptions { partitions: Some(4), ..EngineOptions::default() };
+    let engine = Engine::open(directory.path(), options).unwrap();
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let is_over = || over.load(std::sync::atomic::Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in (0..).take_while(|_| !is_over()) {
+                engine.put(format!("cause {n:06}").as_bytes(), b"").unwrap();
+                engine.put(format!("effect {n:06}").as_bytes(), b"").unwrap();
+            }
+        });
+        scope.spawn(|| {
+            for n in (0..).take_while(|_| !is_over()) {
+                let mut batch = Batch::new();
+                for part in 0..3 {
+                    batch.put(format!("batch {part} {n:06}"), "");
+                }
+                engine.commit(batch).unwrap();
+            }
+        });
+        scope.spawn(|| {
+            let mut value = 0u64;
+            while !is_over() {
+                let (old, new) = (value.to_le_bytes(), (value + 1).to_le_bytes());
+                let expected = (value > 0).then_some(&old[..]);
+                assert!(engine.compare_and_set(b"counter", expected, Some(&new)).unwrap());
+                value += 1;
+            }
+        });
+        for _ in 0..200 {
+            let count = |prefix: &str, listed: &[Vec<u8>]| {
+                listed.iter().filter(|key| key.starts_with(prefix.as_bytes())).count()
+            };
+            let listed = engine.list(b"").unwrap();
+            let (causes, effects) = (count("cause", &listed), count("effect", &listed));
+            assert!(causes == effects || causes == effects + 1, "{causes} causes, {effects} effects");
+            let parts: Vec<_> = (0..3).map(|part| count(&format!("batch {part}"), &listed)).collect();
+            assert!(parts[0] == parts[1] && parts[1] == parts[2], "{parts:?} of the batches");
+        }
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert!(engine.list(b"effect").unwrap().len() > 100 && engine.list(b"batch 2").unwrap().len() > 20);
+    engine.close().unwrap();
+}

@@ -29,7 +29,7 @@ use super::core::Appended;
 use super::disk::uring::UringDisk;
 use super::error::{OpenError, ReadError, WriteError};
 use super::limits::{MAIL_BYTES_MAX, MAIL_OPERATIONS_MAX, SLOTS};
-use super::locks::{HasLocks, Locks, free, lock, lock_hidden, visible};
+use super::locks::{Guard, HasLocks, Locks, free, lock, lock_hidden, visible};
 use super::partition::Partition;
 use super::progress::CompactionStats;
 use super::scrub::ScrubStats;
@@ -46,10 +46,30 @@ use std::sync::Arc;
 /// Settings of an opening; see [`Config`].
 pub type EngineOptions = Config;
 
-/// What a partition keeps for the library: locks on keys.
+/// What a partition keeps for the library: locks on keys, and on its door.
 #[derive(Default)]
 pub struct KeyLocks {
     locks: Locks<Vec<u8>>,
+}
+
+/// While somebody holds the lock of this key, which nobody can use, no change begins in the partition.
+const DOOR: Vec<u8> = Vec::new();
+
+impl KeyLocks {
+    /// Whether none of the keys is in the middle of something, and the door is open.
+    fn are_free<'a>(&self, mut keys: impl Iterator<Item = &'a [u8]>) -> bool {
+        !self.locks.is_held(&DOOR) && !keys.any(|key| self.locks.is_held(key))
+    }
+}
+
+/// Closes a partition's door and waits until what had begun has ended. Inside an operation of that partition. Who closes
+/// several does so in their order, as commits take their locks: so nobody waits in a circle.
+async fn close_door(part: &Part) -> Guard<Vec<u8>, KeyLocks> {
+    let door = lock(part, DOOR).await;
+    while let Some(key) = part.with(|_, state| state.locks.another(&DOOR)) {
+        free(part, &key).await;
+    }
+    door
 }
 
 impl HasLocks<Vec<u8>> for KeyLocks {
@@ -167,6 +187,7 @@ impl Engine {
         let part = self.part(&key).clone();
         let inside = part.clone();
         self.within(&part, WriteError::Gone, async move {
+            free(&inside, &DOOR).await;
             let _guard = lock(&inside, key.clone()).await;
             let value = inside.get(&key).await.map_err(|error| WriteError::ReadOnly(error.to_string()))?;
             if value != expected {
@@ -210,13 +231,14 @@ impl Engine {
         let inside = part.clone();
         self.within(&part, WriteError::Gone, async move {
             let ticket = loop {
+                free(&inside, &DOOR).await;
                 for change in batch.changes() {
                     free(&inside, &change.key).await;
                 }
                 inside.room_for(&batch).await?;
                 let appended = inside.with(|core, state| {
-                    let busy = batch.changes().iter().any(|change| state.locks.is_held(&change.key));
-                    (!busy).then(|| core.append(&batch))
+                    let keys = batch.changes().iter().map(|change| &change.key[..]);
+                    state.are_free(keys).then(|| core.append(&batch))
                 });
                 if let Some(ticket) = appended {
                     break ticket;
@@ -235,10 +257,45 @@ impl Engine {
             keys.sort_unstable();
             keys.dedup();
             let inside = self.store.partition(*id).clone();
-            let locked = self.store.partition(*id).call(async move { lock_hidden(&inside, keys).await });
+            let locked = self.store.partition(*id).call(async move {
+                free(&inside, &DOOR).await;
+                lock_hidden(&inside, keys).await
+            });
             guards.push(locked.await.ok_or(WriteError::Gone)?);
         }
         self.store.commit(parts.into_iter().collect()).await
+    }
+
+    /// The keys that start with a prefix, in order, as they all were at one moment: changes wait for as long as the keys are
+    /// gathered.
+    ///
+    /// # Errors
+    /// `Gone` if the engine is closed.
+    pub async fn list_async(&self, prefix: &[u8]) -> Result<Vec<Vec<u8>>, ReadError> {
+        let parts = self.store.partitions();
+        let mut doors = Vec::new();
+        // One partition is seen at one moment anyway.
+        for part in parts.iter().filter(|_| parts.len() > 1) {
+            let inside = part.clone();
+            let door = part.call(async move { close_door(&inside).await }).await;
+            doors.push(door.ok_or(ReadError::Gone)?);
+        }
+        let mut keys = Vec::new();
+        for part in parts {
+            let (inside, prefix) = (part.clone(), prefix.to_vec());
+            let listed =
+                part.call(async move { inside.with(|core, _| core.list(&prefix, None, usize::MAX)) });
+            keys.extend(listed.await.ok_or(ReadError::Gone)?);
+        }
+        drop(doors);
+        for part in parts {
+            let inside = part.clone();
+            let settled =
+                async move { inside.settled().await.map_err(|error| ReadError::Io(error.to_string())) };
+            self.within(part, ReadError::Gone, settled).await?;
+        }
+        keys.sort_unstable();
+        Ok(keys)
     }
 
     /// Returns when everything acknowledged before the call survives a power loss. Callers share the work.
@@ -263,7 +320,7 @@ impl Engine {
         changes: impl ExactSizeIterator<Item = ChangeView<'a>> + Clone,
     ) -> Option<Result<(), WriteError>> {
         let keys = changes.clone();
-        let free = |state: &KeyLocks| !keys.into_iter().any(|change| state.locks.is_held(change.key));
+        let free = |state: &KeyLocks| state.are_free(keys.into_iter().map(|change| change.key));
         let settled = match part.try_append(free, records_bytes, changes)? {
             Appended::Settled if self.store.config().durability != Durability::Always => return Some(Ok(())),
             Appended::Settled => self.wait(self.store.sync()),
@@ -377,23 +434,12 @@ impl Engine {
         self.wait(self.commit_async(batch))
     }
 
-    /// The keys that start with a prefix, in order. Each partition is looked at at one moment, not all of them at the same.
+    /// Like [`list_async`](Self::list_async), waiting on this thread.
     ///
     /// # Errors
-    /// `Gone` if the engine is closed.
+    /// See [`ReadError`].
     pub fn list(&self, prefix: &[u8]) -> Result<Vec<Vec<u8>>, ReadError> {
-        let mut keys = Vec::new();
-        for part in self.store.partitions() {
-            let (inside, prefix) = (part.clone(), prefix.to_vec());
-            let found = self.wait(self.within(part, ReadError::Gone, async move {
-                let keys = inside.with(|core, _| core.list(&prefix, None, usize::MAX));
-                inside.settled().await.map_err(|error| ReadError::Io(error.to_string()))?;
-                Ok(keys)
-            }))?;
-            keys.extend(found);
-        }
-        keys.sort_unstable();
-        Ok(keys)
+        self.wait(self.list_async(prefix))
     }
 
     /// Like [`sync_async`](Self::sync_async), waiting on this thread.

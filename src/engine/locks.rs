@@ -125,6 +125,11 @@ impl<K: LockKey> Locks<K> {
         !self.held.is_empty() && self.held.contains_key(key)
     }
 
+    /// Some other key that is held.
+    pub fn another(&self, but: &K) -> Option<K> {
+        self.held.keys().find(|key| *key != but).cloned()
+    }
+
     /// From now until it is let go nobody may answer from it. The caller holds it.
     pub fn hide(&mut self, key: &K) {
         if let Some(held) = self.held.get_mut(key) {

@@ -325,6 +325,27 @@ mod tests {
         }
     }
 
+    /// Whatever a hash says, keys are compared as a whole.
+    #[test]
+    fn two_keys_with_one_hash_are_two_keys() {
+        let wanted = tag(b"first");
+        let mut others = (0..100_000u32).map(|index| index.to_be_bytes()).filter(|key| tag(key) == wanted);
+        let second = others.next().unwrap();
+        let absent = others.next().unwrap();
+        let mut leaves = Leaves::default();
+        leaves.upsert(b"first", |_| Some(entry(1)));
+        leaves.upsert(&second, |known| {
+            assert!(known.is_none(), "another key was taken for it");
+            Some(entry(2))
+        });
+        assert_eq!((leaves.get(b"first"), leaves.get(&second)), (Some(&entry(1)), Some(&entry(2))));
+        assert_eq!(leaves.get(&absent), None);
+        assert_eq!(leaves.remove(&absent), None);
+        assert_eq!(leaves.remove(&second), Some(entry(2)));
+        assert_eq!(leaves.get(b"first"), Some(&entry(1)));
+        leaves.check();
+    }
+
     #[test]
     fn keys_in_order_fill_their_leaves() {
         let mut leaves = Leaves::default();

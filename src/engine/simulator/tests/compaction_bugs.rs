@@ -1,5 +1,5 @@
-//! What has gone wrong in the merges of Bitcasks before ours, each as a test. (Two keys with one hash can't meet as one here: the keydir is
-//! ordered by whole keys and has no hash; only the way to a partition has one, see `two_keys_with_one_hash_are_two_keys`.)
+//! What has gone wrong in the merges of Bitcasks before ours, each as a test. (Two keys with one hash can't meet as one: the
+//! keydir compares whole keys, see `two_keys_with_one_hash_are_two_keys`.)
 
 use super::rig::{ENDINGS, Rig, config};
 use crate::engine::Config;
