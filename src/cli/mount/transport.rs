@@ -58,7 +58,8 @@ fn offered(options: &Options) -> Result<(), String> {
     if options.no_enable_uring {
         return Err(format!("{parameter} is off, and --no-enable-uring leaves it so"));
     }
-    std::fs::write(parameter, "Y").map_err(|error| format!("{parameter} is off: {error}; root can write Y to it"))?;
+    std::fs::write(parameter, "Y")
+        .map_err(|error| format!("{parameter} is off: {error}; root can write Y to it"))?;
     tracing::info!("{parameter} was off, and is now on (--no-enable-uring leaves it as it is)");
     Ok(())
 }

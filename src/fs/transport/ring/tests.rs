@@ -63,12 +63,8 @@ fn names_and_what_is_made_of_them() {
     let link = NewInode { target: b"to".to_vec(), ..new(Kind::Symlink, 0o777, 0) };
     is(6, none(), b"name\0to\0", Request::Make { name: name.clone(), new: link });
     is(13, none().longs(&[5]), b"name\0", Request::Link { inode: Inode(5), name: name.clone() });
-    let renamed = |mode| Request::Rename {
-        name: name.clone(),
-        new_parent: Inode(9),
-        new_name: b"new".to_vec(),
-        mode,
-    };
+    let renamed =
+        |mode| Request::Rename { name: name.clone(), new_parent: Inode(9), new_name: b"new".to_vec(), mode };
     is(12, none().longs(&[9]), b"name\0new\0", renamed(RenameMode::Replace));
     is(45, none().longs(&[9]).words(&[1, 0]), b"name\0new\0", renamed(RenameMode::NoReplace));
     is(45, none().longs(&[9]).words(&[2, 0]), b"name\0new\0", renamed(RenameMode::Exchange));
