@@ -375,7 +375,6 @@ mod tests {
             "--uid=1",
             "--umask=022",
             "--writeback-cache",
-            "--salvage",
         ] {
             assert!(parsed(&["/d", "/m", wrong]).is_err(), "{wrong}");
         }
