@@ -78,7 +78,7 @@ skip() {
 # (Where the caller asks for the result, set -e is off inside: hence each `|| return`.)
 mount_store() { # further options are passed on
     [ -z "$TARGET" ] || return 0
-    timeout -k 5 120 "$BITKV_MOUNT" --log-file "$WORK/log" "$@" "$DATA" "$MNT" || return
+    timeout -k 5 120 "$BITKV_MOUNT" --log-file "$WORK/log" ${BITKV_TRANSPORT:+--transport "$BITKV_TRANSPORT"} "$@" "$DATA" "$MNT" || return
     DAEMON=$(cat "$DATA/LOCK")
 }
 

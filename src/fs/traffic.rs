@@ -7,8 +7,8 @@ use crate::engine::PartitionId;
 use crate::engine::clock::Clock;
 use crate::engine::stats::Histogram;
 use crossbeam_utils::CachePadded;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// How often it is looked whether the last operation has come to its end.
@@ -18,6 +18,7 @@ const POLL: Duration = Duration::from_millis(1);
 pub struct Traffic {
     clock: Arc<dyn Clock>,
     shut: AtomicBool,
+    transport: OnceLock<&'static str>,
     under_way: CachePadded<AtomicUsize>,
     latencies: Vec<CachePadded<Histogram>>,
 }
@@ -44,9 +45,20 @@ impl Traffic {
         Arc::new(Traffic {
             clock,
             shut: AtomicBool::new(false),
+            transport: OnceLock::new(),
             under_way: CachePadded::default(),
             latencies: (0..partition_count).map(|_| CachePadded::default()).collect(),
         })
+    }
+
+    /// Says how operations come, once.
+    pub fn set_transport(&self, name: &'static str) {
+        let _ = self.transport.set(name);
+    }
+
+    /// How operations come; `dev` before that is known.
+    pub fn transport(&self) -> &'static str {
+        self.transport.get().unwrap_or(&"dev")
     }
 
     /// An operation that starts in a partition; None once the way in is shut.

@@ -82,7 +82,11 @@ impl Place {
 
     pub fn try_mount(&self, options: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bitkv-mount"));
-        command.arg("--log-file").arg(self.path("log")).args(options);
+        command.arg("--log-file").arg(self.path("log"));
+        if let Some(transport) = transport() {
+            command.args(["--transport", &transport]);
+        }
+        command.args(options);
         command.arg(self.data()).arg(self.mountpoint()).output().unwrap()
     }
 
@@ -173,4 +177,9 @@ fn free(mountpoint: &Path) {
         let _ = fs::write(Path::new(CONNECTIONS).join(device).join("abort"), "1");
     }
     let _ = nix::mount::umount2(mountpoint, nix::mount::MntFlags::MNT_DETACH);
+}
+
+/// The transport that mounts are tested with, if one was asked for: BITKV_TRANSPORT=ring or dev.
+pub fn transport() -> Option<String> {
+    std::env::var("BITKV_TRANSPORT").ok()
 }

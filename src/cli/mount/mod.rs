@@ -5,6 +5,7 @@ mod log;
 mod options;
 mod session;
 pub(super) mod system;
+mod transport;
 
 pub use options::{Options, parse};
 

@@ -2,6 +2,7 @@
 
 use crate::engine::Window;
 use crate::fs::control::units;
+use crate::fs::transport::ring;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum};
 use std::ffi::OsString;
@@ -31,8 +32,10 @@ pub enum LogFormat {
 /// How requests come from the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Transport {
-    /// The best there is
+    /// /dev/fuse, for as long as the ring is young
     Auto,
+    /// FUSE over io_uring: Linux 6.14 and its fuse module's parameter enable_uring
+    Ring,
     /// /dev/fuse
     Dev,
 }
@@ -125,7 +128,13 @@ pub struct Options {
     /// How requests come from the kernel
     #[arg(long, value_enum, default_value = "auto", value_name = "WAY", help_heading = "Kernel")]
     pub transport: Transport,
-    /// Threads that take requests from the kernel
+    /// Requests that a queue of the ring transport can hold at once: each takes up to 1 MiB and 4 KiB of memory, on every processor
+    #[arg(long, default_value_t = ring::DEPTH_DEFAULT, value_name = "N", help_heading = "Kernel")]
+    pub ring_depth: u16,
+    /// Leave the parameter enable_uring of the kernel's fuse module as it is
+    #[arg(long, help_heading = "Kernel")]
+    pub no_enable_uring: bool,
+    /// Threads that take requests from /dev/fuse
     #[arg(long, default_value_t = 8, value_name = "N", help_heading = "Kernel")]
     pub threads: usize,
 
@@ -213,6 +222,9 @@ fn check(options: &Options) -> Result<(), String> {
     }
     if !(1..=64).contains(&options.threads) {
         return Err("--threads must be between 1 and 64".to_string());
+    }
+    if !ring::DEPTH_RANGE.contains(&options.ring_depth) {
+        return Err("--ring-depth must be between 1 and 256".to_string());
     }
     if options.auto_unmount && !options.allow_other && !options.allow_root {
         return Err("--auto-unmount needs --allow-other or --allow-root".to_string());
@@ -356,7 +368,14 @@ mod tests {
 
     #[test]
     fn what_is_not_there_yet_is_not_taken() {
-        for wrong in ["--transport=ring", "--uid=1", "--umask=022", "--writeback-cache"] {
+        for wrong in [
+            "--transport=other",
+            "--ring-depth=0",
+            "--ring-depth=257",
+            "--uid=1",
+            "--umask=022",
+            "--writeback-cache",
+        ] {
             assert!(parsed(&["/d", "/m", wrong]).is_err(), "{wrong}");
         }
     }

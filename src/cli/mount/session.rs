@@ -4,6 +4,7 @@ use super::Options;
 use super::log;
 use super::options::SyncMode;
 use super::system;
+use super::transport;
 use crate::engine::clock::RealClock;
 use crate::engine::disk::uring::UringDisk;
 use crate::engine::{Config, Durability, Policy, World};
@@ -12,6 +13,7 @@ use crate::fs::control::source::VolumeSource;
 use crate::fs::traffic::Traffic;
 use crate::fs::transport::classic::Classic;
 use crate::fs::transport::mount::{self, Serving, Settings};
+use crate::fs::transport::ring;
 use crate::fs::volume::{Volume, VolumeConfig};
 use std::path::Path;
 use std::sync::Arc;
@@ -42,19 +44,31 @@ pub(super) fn run(options: &Options, ready: impl FnOnce() -> bool) -> Result<(),
     let mounting = Arc::new(AtomicBool::new(false));
     watch_signals(sender.clone(), mounting.clone())?;
     prepare_mountpoint(options)?;
-    let volume = open(options)?;
+    let over_ring = transport::choose(options)?;
+    let volume = open(options, over_ring)?;
     let store = volume.store();
     let traffic = Traffic::new(store.clock().clone(), store.partition_count());
     let source = VolumeSource::new(volume.clone(), traffic.clone(), log);
     let (uid, gid) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
     let control = Control::new(Box::new(source), uid, gid);
-    let adapter = Classic::new(volume.clone(), Arc::new(control), traffic.clone());
+    let control = Arc::new(control);
+    let prepared = match over_ring {
+        true => {
+            let owner = (options.allow_root && !options.allow_other).then_some(uid);
+            let server = ring::Server::new(volume.clone(), control.clone(), traffic.clone(), owner);
+            transport::prepare(options, server)
+        }
+        false => Ok(None),
+    };
+    let adapter = Classic::new(volume.clone(), control, traffic.clone());
     // From here on a signal ends the mount in order; before, there was nothing to be put in order.
     mounting.store(true, Ordering::SeqCst);
-    let served = match mount::mount(adapter, &options.mountpoint, &settings(options)) {
-        Ok(serving) => serve(options, serving, sender, &endings, ready),
-        Err(error) => Err(format!("{}: mounting failed: {error}", options.mountpoint.display())),
-    };
+    let served = prepared.and_then(|prepared| {
+        let serving = mount::mount(adapter, &options.mountpoint, &settings(options), prepared)
+            .map_err(|error| format!("{}: mounting failed: {error}", options.mountpoint.display()))?;
+        traffic.set_transport(serving.transport());
+        serve(options, serving, sender, &endings, ready)
+    });
     let closed = close(options, &volume, &traffic);
     served.and(closed)
 }
@@ -66,12 +80,17 @@ fn serve(
     endings: &Receiver<Ending>,
     ready: impl FnOnce() -> bool,
 ) -> Result<(), String> {
+    let transport = serving.transport();
     spawn("bitkv-session", move || {
         let ended = serving.run().map_err(|error| format!("serving the mount failed: {error}"));
         let _ = sender.send(Ending::Unmounted(ended));
     })?;
     tune_read_ahead(options);
-    tracing::info!("{} is mounted on {}", options.data.display(), options.mountpoint.display());
+    tracing::info!(
+        "{} is mounted on {}, transport {transport}",
+        options.data.display(),
+        options.mountpoint.display()
+    );
     if !ready() {
         tracing::warn!("whoever wanted the mount is gone: ending");
         return take_away(options, endings);
@@ -138,7 +157,7 @@ fn settings(options: &Options) -> Settings {
     }
 }
 
-fn open(options: &Options) -> Result<Volume, String> {
+fn open(options: &Options, over_ring: bool) -> Result<Volume, String> {
     let name = options.data.display();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let disk = UringDisk::open(&options.data, cores, options.read_only)
@@ -171,8 +190,7 @@ fn open(options: &Options) -> Result<Volume, String> {
         chunk_bytes: u32::try_from(options.chunk_size).unwrap_or(u32::MAX),
         root_uid: nix::unistd::getuid().as_raw(),
         root_gid: nix::unistd::getgid().as_raw(),
-        // One reader stays free to take the next request.
-        blocking_threads_max: options.threads.saturating_sub(1),
+        blocking_threads_max: transport::blocking_threads_max(options, over_ring),
     };
     Volume::open(world, config, volume).map_err(|error| format!("{name}: {error}"))
 }

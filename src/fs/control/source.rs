@@ -53,7 +53,7 @@ impl Source for VolumeSource {
             latencies,
             compactions: store.compaction_stats(),
             compaction_paused: store.tuned().contains(&Tune::Paused(true)),
-            transport: "dev",
+            transport: self.traffic.transport(),
         }
     }
 

@@ -25,10 +25,11 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 /// The most that one read or write request moves, in bytes.
-const REQUEST_BYTES_MAX: u32 = 1024 * 1024;
+pub(super) const REQUEST_BYTES_MAX: u32 = 1024 * 1024;
 /// Requests that nobody waits for at once (read-ahead) which the kernel may have under way.
 const BACKGROUND_MAX: u16 = 64;
 /// The adapter between the kernel and a volume.
@@ -36,12 +37,20 @@ pub struct Classic {
     volume: Volume,
     control: Arc<Control>,
     traffic: Arc<Traffic>,
+    /// Whether to ask for requests over io_uring; then, whether the kernel agreed.
+    ring: Arc<AtomicBool>,
 }
 
 impl Classic {
     /// An adapter for the volume; its root has `.bitkv`. Every operation of the volume goes through `traffic`.
     pub fn new(volume: Volume, control: Arc<Control>, traffic: Arc<Traffic>) -> Self {
-        Classic { volume, control, traffic }
+        Classic { volume, control, traffic, ring: Arc::default() }
+    }
+
+    /// Asks for requests over io_uring; after the mount, the flag says whether the kernel agreed.
+    pub(super) fn ask_for_ring(&mut self) -> Arc<AtomicBool> {
+        self.ring.store(true, Ordering::SeqCst);
+        self.ring.clone()
     }
 
     /// Runs an operation near an inode or name. Once the mount ends it isn't taken any more: dropped, its reply answers EIO.
@@ -95,6 +104,9 @@ impl Filesystem for Classic {
             // Older kernels do without.
             let _ = config.add_capabilities(flag);
         }
+        let agreed = self.ring.load(Ordering::SeqCst)
+            && config.add_capabilities(InitFlags::FUSE_OVER_IO_URING).is_ok();
+        self.ring.store(agreed, Ordering::SeqCst);
         let _ = config.set_max_write(REQUEST_BYTES_MAX);
         let _ = config.set_max_readahead(REQUEST_BYTES_MAX);
         let _ = config.set_max_background(BACKGROUND_MAX);

@@ -5,3 +5,4 @@ pub mod classic;
 mod convert;
 mod listing;
 pub mod mount;
+pub mod ring;

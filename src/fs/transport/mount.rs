@@ -1,9 +1,14 @@
 //! Mounting a volume through the classic transport's binding: which options it gets, and the session that serves it.
 
-use super::classic::Classic;
+use super::classic::{Classic, REQUEST_BYTES_MAX};
+use super::ring::{Server, Threads};
 use fuser::MountOption;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::Ordering;
+
+/// Threads that read the device beside the ring.
+const DEVICE_THREADS: usize = 2;
 
 /// How a volume is mounted.
 #[derive(Clone, Debug)]
@@ -39,23 +44,45 @@ pub struct Settings {
 /// A mount that is there, and waits to be served.
 pub struct Serving {
     session: fuser::Session<Classic>,
+    ring: Option<Threads>,
 }
 
 impl Serving {
+    /// How requests come: `ring` or `dev`.
+    pub fn transport(&self) -> &'static str {
+        if self.ring.is_some() { "ring" } else { "dev" }
+    }
+
     /// Serves until it is unmounted.
     ///
     /// # Errors
-    /// If the kernel's device fails.
+    /// If the kernel's device fails, or a ring.
     pub fn run(self) -> io::Result<()> {
-        self.session.run()
+        let served = self.session.run();
+        served.and(self.ring.map_or(Ok(()), Threads::join))
     }
 }
 
-/// Mounts.
+/// Makes what serves requests over io_uring, for [`mount`]: queues of this depth. Each of their entries takes a page and the largest payload,
+/// 1 MiB, of memory once it has been used to the full.
+///
+/// # Errors
+/// If there are no rings, threads or memory to be had.
+pub fn prepare_ring(server: Server, depth: u16) -> io::Result<Threads> {
+    Threads::start(server, depth, REQUEST_BYTES_MAX as usize)
+}
+
+/// Mounts. If the kernel agrees, requests come over the ring.
 ///
 /// # Errors
 /// What the kernel or the helper program says.
-pub fn mount(adapter: Classic, mountpoint: &Path, settings: &Settings) -> io::Result<Serving> {
+pub fn mount(
+    mut adapter: Classic,
+    mountpoint: &Path,
+    settings: &Settings,
+    ring: Option<Threads>,
+) -> io::Result<Serving> {
+    let agreed = ring.is_some().then(|| adapter.ask_for_ring());
     let mut config = fuser::Config::default();
     let mut add = |wanted: bool, option: MountOption| {
         if wanted {
@@ -80,7 +107,14 @@ pub fn mount(adapter: Classic, mountpoint: &Path, settings: &Settings) -> io::Re
         (false, true) => fuser::SessionACL::RootAndOwner,
         (false, false) => fuser::SessionACL::Owner,
     };
-    config.n_threads = Some(settings.threads);
+    // Over the ring, all that is left for the device is what nobody waits for.
+    config.n_threads =
+        Some(if ring.is_some() { settings.threads.min(DEVICE_THREADS) } else { settings.threads });
     config.clone_fd = true;
-    Ok(Serving { session: fuser::Session::new(adapter, mountpoint, &config)? })
+    let session = fuser::Session::new(adapter, mountpoint, &config)?;
+    let ring = ring.filter(|_| agreed.is_some_and(|agreed| agreed.load(Ordering::SeqCst)));
+    if let Some(threads) = &ring {
+        threads.connect(&session)?;
+    }
+    Ok(Serving { session, ring })
 }

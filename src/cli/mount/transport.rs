@@ -1,0 +1,66 @@
+//! Which transport a mount gets: what the kernel offers, and what was asked for.
+
+use super::Options;
+use super::options::Transport;
+use crate::fs::transport::mount;
+use crate::fs::transport::ring::{self, Server, Threads};
+
+/// Whether requests shall come over the ring. Turns the kernel's parameter on if that is needed, and allowed.
+///
+/// # Errors
+/// Why not, if nothing else will do.
+pub(super) fn choose(options: &Options) -> Result<bool, String> {
+    // By itself not yet: the ring has passed fewer tests.
+    if options.transport != Transport::Ring {
+        return Ok(false);
+    }
+    match offered(options) {
+        Ok(()) => Ok(true),
+        Err(reason) => without(options, &reason).map(|()| false),
+    }
+}
+
+/// The threads and queues of the ring; None if they can't be had and something else will do.
+///
+/// # Errors
+/// Why not, if nothing else will do.
+pub(super) fn prepare(options: &Options, server: Server) -> Result<Option<Threads>, String> {
+    match mount::prepare_ring(server, options.ring_depth) {
+        Ok(threads) => Ok(Some(threads)),
+        Err(error) => without(options, &format!("making the queues: {error}")).map(|()| None),
+    }
+}
+
+/// How many threads that dispatch operations may wait for the disk at once: one stays free to take the next request.
+pub(super) fn blocking_threads_max(options: &Options, over_ring: bool) -> usize {
+    let threads = match over_ring {
+        true => ring::queue_count().map_or(1, usize::from),
+        false => options.threads,
+    };
+    threads.saturating_sub(1)
+}
+
+/// What to do without the ring.
+fn without(options: &Options, reason: &str) -> Result<(), String> {
+    if options.transport == Transport::Ring {
+        return Err(format!("--transport ring: {reason}; mount with --transport auto or dev"));
+    }
+    tracing::info!("requests come over /dev/fuse, not io_uring: {reason}");
+    Ok(())
+}
+
+fn offered(options: &Options) -> Result<(), String> {
+    let parameter = ring::PARAMETER;
+    let on = std::fs::read_to_string(parameter)
+        .map_err(|error| format!("{parameter}: {error} (it came with Linux 6.14)"))?;
+    if on.trim() == "Y" {
+        return Ok(());
+    }
+    if options.no_enable_uring {
+        return Err(format!("{parameter} is off, and --no-enable-uring leaves it so"));
+    }
+    std::fs::write(parameter, "Y")
+        .map_err(|error| format!("{parameter} is off: {error}; root can write Y to it"))?;
+    tracing::info!("{parameter} was off, and is now on (--no-enable-uring leaves it as it is)");
+    Ok(())
+}

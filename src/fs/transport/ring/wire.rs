@@ -1,0 +1,276 @@
+//! Requests as they come over the ring, bytes to values. Pure. A request has three parts: the header, the operation's own header (fixed for
+//! each operation), and what follows it (names, data). Whatever the bytes are, decoding ends with a value or an errno.
+
+use crate::fs::errno::Errno;
+use crate::fs::types::*;
+
+/// Bytes of a request's header.
+pub const HEADER_BYTES: usize = 40;
+/// Bytes that an operation's own header has at most.
+pub const OPERATION_BYTES_MAX: usize = 128;
+
+/// What all requests have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Header {
+    /// What is asked for.
+    pub opcode: u32,
+    /// Names the request; the reply repeats it.
+    pub unique: u64,
+    /// The inode that it is about.
+    pub inode: Inode,
+    /// On whose behalf.
+    pub caller: Caller,
+}
+
+/// What is asked for; the inode stands in the header.
+#[derive(Clone, Debug)]
+#[allow(missing_docs, reason = "the fields are those of the volume's operations")]
+pub enum Request {
+    Lookup { name: Vec<u8> },
+    GetAttributes,
+    Statx,
+    SetAttributes(SetAttributes),
+    ReadLink,
+    Make { name: Vec<u8>, new: NewInode },
+    Create { name: Vec<u8>, new: NewInode },
+    Unlink { name: Vec<u8> },
+    RemoveDirectory { name: Vec<u8> },
+    Rename { name: Vec<u8>, new_parent: Inode, new_name: Vec<u8>, mode: RenameMode },
+    Link { inode: Inode, name: Vec<u8> },
+    Read { offset: u64, size: u32 },
+    Write { offset: u64, data: Vec<u8>, kill_set_id: bool },
+    Sync,
+    List { offset: u64, size: u32, attributes: bool },
+    StatFilesystem,
+    SetXattr { name: Vec<u8>, value: Vec<u8>, mode: XattrMode },
+    GetXattr { name: Vec<u8>, size: u32 },
+    ListXattr { size: u32 },
+    RemoveXattr { name: Vec<u8> },
+    Allocate { offset: u64, length: u64, mode: AllocateMode },
+    Seek { offset: u64, what: Seek },
+    Copy { offset: u64, to: Inode, to_offset: u64, length: u64, wide: bool },
+    Release,
+}
+
+/// Bits of `FATTR_*`: what a SETATTR changes.
+mod valid {
+    pub(super) const MODE: u32 = 1 << 0;
+    pub(super) const UID: u32 = 1 << 1;
+    pub(super) const GID: u32 = 1 << 2;
+    pub(super) const SIZE: u32 = 1 << 3;
+    pub(super) const ACCESSED: u32 = 1 << 4;
+    pub(super) const MODIFIED: u32 = 1 << 5;
+    pub(super) const ACCESSED_NOW: u32 = 1 << 7;
+    pub(super) const MODIFIED_NOW: u32 = 1 << 8;
+    pub(super) const CHANGED: u32 = 1 << 10;
+    pub(super) const KILL_SET_ID: u32 = 1 << 11;
+}
+
+/// `FUSE_WRITE_KILL_SUIDGID`.
+const WRITE_KILL_SET_ID: u32 = 1 << 2;
+
+/// Numbers in the bytes of an operation's header.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn word(&self, at: usize) -> Answer<u32> {
+        let bytes = self.0.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+        bytes.map(u32::from_ne_bytes).ok_or(Errno::EINVAL)
+    }
+
+    fn long(&self, at: usize) -> Answer<u64> {
+        let bytes = self.0.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
+        bytes.map(u64::from_ne_bytes).ok_or(Errno::EINVAL)
+    }
+
+    fn inode(&self, at: usize) -> Answer<Inode> {
+        Ok(Inode(self.long(at)?))
+    }
+
+    fn time(&self, seconds_at: usize, nanoseconds_at: usize) -> Answer<Time> {
+        let nanoseconds = self.word(nanoseconds_at)?;
+        if nanoseconds >= 1_000_000_000 {
+            return Err(Errno::EINVAL);
+        }
+        Ok(Time { seconds: self.long(seconds_at)? as i64, nanoseconds })
+    }
+}
+
+/// Takes a text that ends with a zero byte off the front.
+fn text(rest: &mut &[u8]) -> Answer<Vec<u8>> {
+    let end = rest.iter().position(|byte| *byte == 0).ok_or(Errno::EINVAL)?;
+    let found = rest[..end].to_vec();
+    *rest = &rest[end + 1..];
+    Ok(found)
+}
+
+/// The header of a request.
+///
+/// # Errors
+/// EINVAL if there is less than a header.
+pub fn header(bytes: &[u8]) -> Answer<Header> {
+    let fields = Fields(bytes.get(..HEADER_BYTES).ok_or(Errno::EINVAL)?);
+    Ok(Header {
+        opcode: fields.word(4)?,
+        unique: fields.long(8)?,
+        inode: fields.inode(16)?,
+        caller: Caller { uid: fields.word(24)?, gid: fields.word(28)? },
+    })
+}
+
+/// What a request asks for: `operation` is the operation's own header (what lies behind it is ignored), `rest` what follows it.
+///
+/// # Errors
+/// ENOSYS for what we don't do (among it OPEN, OPENDIR and FLUSH: the kernel is told once, then they cost nothing), EINVAL for what
+/// can't be read, and what an operation doesn't know.
+pub fn request(opcode: u32, operation: &[u8], mut rest: &[u8]) -> Answer<Request> {
+    let fields = Fields(operation);
+    let rest = &mut rest;
+    Ok(match opcode {
+        1 => Request::Lookup { name: text(rest)? },
+        3 => Request::GetAttributes,
+        4 => Request::SetAttributes(set_attributes(&fields)?),
+        5 => Request::ReadLink,
+        6 => {
+            let name = text(rest)?;
+            let new = NewInode { kind: Kind::Symlink, permissions: 0o777, device: 0, target: text(rest)? };
+            Request::Make { name, new }
+        }
+        8 => {
+            let kind = kind_of_mode(fields.word(0)?).ok_or(Errno::EINVAL)?;
+            Request::Make { name: text(rest)?, new: new_inode(kind, fields.word(0)?, fields.word(4)?) }
+        }
+        9 => Request::Make { name: text(rest)?, new: new_inode(Kind::Directory, fields.word(0)?, 0) },
+        35 => Request::Create { name: text(rest)?, new: new_inode(Kind::File, fields.word(4)?, 0) },
+        10 => Request::Unlink { name: text(rest)? },
+        11 => Request::RemoveDirectory { name: text(rest)? },
+        12 => rename(&fields, 0, rest)?,
+        45 => rename(&fields, fields.word(8)?, rest)?,
+        13 => Request::Link { inode: fields.inode(0)?, name: text(rest)? },
+        15 => Request::Read { offset: fields.long(8)?, size: fields.word(16)? },
+        16 => {
+            let data = rest.get(..fields.word(16)? as usize).ok_or(Errno::EINVAL)?.to_vec();
+            let kill_set_id = fields.word(20)? & WRITE_KILL_SET_ID != 0;
+            Request::Write { offset: fields.long(8)?, data, kill_set_id }
+        }
+        17 => Request::StatFilesystem,
+        18 | 29 => Request::Release,
+        20 | 30 | 50 => Request::Sync,
+        21 => {
+            let name = text(rest)?;
+            let value = rest.get(..fields.word(0)? as usize).ok_or(Errno::EINVAL)?.to_vec();
+            let mode = match fields.word(4)? as i32 {
+                libc::XATTR_CREATE => XattrMode::Create,
+                libc::XATTR_REPLACE => XattrMode::Replace,
+                _ => XattrMode::Any,
+            };
+            Request::SetXattr { name, value, mode }
+        }
+        22 => Request::GetXattr { name: text(rest)?, size: fields.word(0)? },
+        23 => Request::ListXattr { size: fields.word(0)? },
+        24 => Request::RemoveXattr { name: text(rest)? },
+        28 | 44 => {
+            let (offset, size) = (fields.long(8)?, fields.word(16)?);
+            Request::List { offset, size, attributes: opcode == 44 }
+        }
+        // Answered at once: some programs ask at every opening.
+        39 => return Err(Errno::ENOTTY),
+        43 => {
+            let mode = allocate_mode(fields.word(24)? as i32).ok_or(Errno::EOPNOTSUPP)?;
+            Request::Allocate { offset: fields.long(8)?, length: fields.long(16)?, mode }
+        }
+        46 => {
+            let what = match fields.word(16)? as i32 {
+                libc::SEEK_DATA => Seek::Data,
+                libc::SEEK_HOLE => Seek::Hole,
+                _ => return Err(Errno::EINVAL),
+            };
+            let offset = fields.long(8)?;
+            if i64::try_from(offset).is_err() {
+                return Err(Errno::ENXIO);
+            }
+            Request::Seek { offset, what }
+        }
+        47 | 53 => Request::Copy {
+            offset: fields.long(8)?,
+            to: fields.inode(16)?,
+            to_offset: fields.long(32)?,
+            length: fields.long(40)?,
+            wide: opcode == 53,
+        },
+        52 => Request::Statx,
+        _ => return Err(Errno::ENOSYS),
+    })
+}
+
+/// Whether the kernel may send it on its own behalf, in nobody's name.
+pub(super) fn is_in_nobodys_name(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Read { .. }
+            | Request::Write { .. }
+            | Request::List { .. }
+            | Request::Sync
+            | Request::Release
+    )
+}
+
+fn new_inode(kind: Kind, mode: u32, device: u32) -> NewInode {
+    NewInode { kind, permissions: (mode & 0o7777) as u16, device, target: Vec::new() }
+}
+
+/// What the type bits of a mode name; None if nothing that `mknod` can make.
+fn kind_of_mode(mode: u32) -> Option<Kind> {
+    Some(match mode & libc::S_IFMT {
+        0 | libc::S_IFREG => Kind::File,
+        libc::S_IFIFO => Kind::Fifo,
+        libc::S_IFSOCK => Kind::Socket,
+        libc::S_IFCHR => Kind::CharDevice,
+        libc::S_IFBLK => Kind::BlockDevice,
+        _ => return None,
+    })
+}
+
+fn set_attributes(fields: &Fields<'_>) -> Answer<SetAttributes> {
+    let set = fields.word(0)?;
+    let has = |bit: u32| set & bit != 0;
+    let word = |bit: u32, at: usize| has(bit).then(|| fields.word(at)).transpose();
+    let time = |bit: u32, now: u32, seconds_at: usize, nanoseconds_at: usize| match has(now) {
+        true => Ok(Some(SetTime::Now)),
+        false => has(bit).then(|| fields.time(seconds_at, nanoseconds_at).map(SetTime::At)).transpose(),
+    };
+    Ok(SetAttributes {
+        permissions: word(valid::MODE, 68)?.map(|mode| (mode & 0o7777) as u16),
+        uid: word(valid::UID, 76)?,
+        gid: word(valid::GID, 80)?,
+        size: has(valid::SIZE).then(|| fields.long(16)).transpose()?,
+        accessed: time(valid::ACCESSED, valid::ACCESSED_NOW, 32, 56)?,
+        modified: time(valid::MODIFIED, valid::MODIFIED_NOW, 40, 60)?,
+        changed: has(valid::CHANGED).then(|| fields.time(48, 64)).transpose()?,
+        kill_set_id: has(valid::KILL_SET_ID),
+    })
+}
+
+fn rename(fields: &Fields<'_>, flags: u32, rest: &mut &[u8]) -> Answer<Request> {
+    let mode = match flags {
+        0 => RenameMode::Replace,
+        libc::RENAME_NOREPLACE => RenameMode::NoReplace,
+        libc::RENAME_EXCHANGE => RenameMode::Exchange,
+        // Among them whiteouts, which overlay filesystems make by themselves where they can't be had.
+        _ => return Err(Errno::EINVAL),
+    };
+    Ok(Request::Rename { name: text(rest)?, new_parent: fields.inode(0)?, new_name: text(rest)?, mode })
+}
+
+fn allocate_mode(mode: i32) -> Option<AllocateMode> {
+    const PUNCH: i32 = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    const ZERO_KEEP: i32 = libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE;
+    Some(match mode {
+        0 => AllocateMode::Grow,
+        libc::FALLOC_FL_KEEP_SIZE => AllocateMode::KeepSize,
+        PUNCH => AllocateMode::PunchHole,
+        libc::FALLOC_FL_ZERO_RANGE => AllocateMode::ZeroRange { keep_size: false },
+        ZERO_KEEP => AllocateMode::ZeroRange { keep_size: true },
+        _ => return None,
+    })
+}
