@@ -14,7 +14,13 @@ use std::thread::JoinHandle;
 
 /// Threads that wait for the connection to serve.
 pub struct Threads {
-    threads: Vec<(Sender<Arc<OwnedFd>>, JoinHandle<io::Result<()>>)>,
+    threads: Vec<Waiting>,
+}
+
+/// One of them: where it takes the connection from, and what it comes to.
+struct Waiting {
+    connect: Sender<Arc<OwnedFd>>,
+    thread: JoinHandle<io::Result<()>>,
 }
 
 /// Queues that the kernel wants: one for each processor that there could be.
@@ -59,7 +65,7 @@ impl Threads {
             };
             let thread = std::thread::Builder::new().name(format!("bitkv-ring-{number}")).spawn(work)?;
             is_ready.recv().unwrap_or_else(|_| Err(io::Error::other("the thread of a queue died")))?;
-            threads.push((connect, thread));
+            threads.push(Waiting { connect, thread });
         }
         Ok(Threads { threads })
     }
@@ -70,8 +76,8 @@ impl Threads {
     /// If its descriptor can't be duplicated.
     pub fn connect(&self, device: &impl AsFd) -> io::Result<()> {
         let device = Arc::new(device.as_fd().try_clone_to_owned()?);
-        for (connect, _) in &self.threads {
-            let _ = connect.send(device.clone());
+        for waiting in &self.threads {
+            let _ = waiting.connect.send(device.clone());
         }
         Ok(())
     }
@@ -82,7 +88,7 @@ impl Threads {
     /// What the first of them that failed died of.
     pub fn join(self) -> io::Result<()> {
         let mut result = Ok(());
-        for (connect, thread) in self.threads {
+        for Waiting { connect, thread } in self.threads {
             drop(connect);
             let ended = thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread of a queue died")));
             result = result.and(ended);
