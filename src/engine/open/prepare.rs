@@ -106,7 +106,10 @@ fn repair_partition(
         })?;
         counters.torn_tail_bytes.add(torn_bytes);
     }
-    remove_empty(disk, partition)
+    remove_empty(disk, partition)?;
+    // A recovery before this one may have died between giving a tail that it wrote anew its name and syncing that.
+    let directory = partition_dir(partition.partition);
+    disk.sync_dir(&directory).map_err(failed(format!("syncing directory {directory}")))
 }
 
 /// Removes segments made ahead, and tails of which nothing counts.

@@ -47,7 +47,7 @@ fn simulation_crashes() {
 }
 
 /// Seeds that once found a mistake, each with what it was. What a seed plays changes with the code; the mistakes may well come back.
-const FOUND: [(u64, &str); 13] = [
+const FOUND: [(u64, &str); 15] = [
     (2, "an empty log was left for a fresh one, and sealed, because of space that others had reserved"),
     (2361, "compaction's sync didn't wait for what made records dead and had no number yet"),
     (2825, "the same, after a kill"),
@@ -60,6 +60,8 @@ const FOUND: [(u64, &str); 13] = [
     (7650, "the same, and the store was refused"),
     (18813, "the same, and a seal told of it"),
     (18790, "recovery wrote over what may have been synced"),
+    (1071089, "the name that a recovery gave to a tail, before it died, was never synced by the next one"),
+    (1082020, "the same, with faults"),
     (
         240923,
         "the simulated disk forgot a file whose name had come and gone, and a power loss kept the coming",
