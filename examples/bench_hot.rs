@@ -1,9 +1,9 @@
-//! The two hot paths of the library, alone: gets from memory by one and two threads, and durable puts beside what the disk itself takes
+//! The hot paths of the library, alone: puts, batches, gets from memory by one and two threads, and durable puts beside what the disk itself takes
 //! for one durable write: `bench_hot DIRECTORY [ROUNDS]`.
 //!
 //! Values of 100 bytes, keys of 16. Medians over the rounds; the ratio of a durable put is the median of ratios within a round.
 
-use bitkv::{Engine, EngineOptions};
+use bitkv::{Batch, Engine, EngineOptions};
 use nix::sys::resource::{UsageWho, getrusage};
 use std::error::Error;
 use std::fs::{File, OpenOptions};
@@ -14,8 +14,10 @@ use std::time::{Duration, Instant};
 
 const KEYS: u64 = 300_000;
 const VALUE_BYTES: usize = 100;
+const BATCH: usize = 100;
 const GETS: u64 = 600_000;
 const DURABLE_PUTS: u64 = 200;
+const POOL_BYTES: usize = 256 << 10;
 const BASELINE_BYTES: u64 = 32 << 20;
 
 fn mix(index: u64) -> u64 {
@@ -33,8 +35,18 @@ fn key(index: u64) -> [u8; 16] {
     key
 }
 
-fn value(index: u64) -> [u8; VALUE_BYTES] {
-    std::array::from_fn(|at| (mix(index + at as u64) & 255) as u8)
+/// Bytes that don't compress; values are cut out of them.
+struct Pool(Vec<u8>);
+
+impl Pool {
+    fn new() -> Self {
+        Pool((0..POOL_BYTES as u64 / 8).flat_map(|word| mix(!word).to_le_bytes()).collect())
+    }
+
+    fn value(&self, index: u64) -> &[u8] {
+        let start = mix(index) as usize % (POOL_BYTES - VALUE_BYTES);
+        &self.0[start..start + VALUE_BYTES]
+    }
 }
 
 fn median(samples: &mut [f64]) -> f64 {
@@ -52,7 +64,7 @@ fn processor_seconds() -> f64 {
 }
 
 /// Gets a second, of random keys, all threads together; and the processor time of one, in microseconds.
-fn gets(engine: &Engine, threads: u64, round: u64) -> (f64, f64) {
+fn gets(engine: &Engine, pool: &Pool, threads: u64, round: u64) -> (f64, f64) {
     let (start, processor_start) = (Instant::now(), processor_seconds());
     std::thread::scope(|scope| {
         for thread in 0..threads {
@@ -60,7 +72,7 @@ fn gets(engine: &Engine, threads: u64, round: u64) -> (f64, f64) {
                 for index in 0..GETS / threads {
                     let index = mix(index << 8 | thread << 4 | round) % KEYS;
                     let found = engine.get(&key(index)).expect("a get");
-                    assert!(found.is_some_and(|found| found[..8] == value(index)[..8]), "a wrong value");
+                    assert!(found.is_some_and(|found| found[..8] == pool.value(index)[..8]), "a wrong value");
                 }
             });
         }
@@ -83,14 +95,37 @@ fn main() -> Result<(), Box<dyn Error>> {
     let rounds: u64 = words.next().map_or(Ok(7), |word| word.parse())?;
     let directory = Path::new(&directory).join(format!("bench{}", std::process::id()));
     let engine = Engine::open(&directory, EngineOptions::default())?;
+    let pool = Pool::new();
+    let start = Instant::now();
     for index in 0..KEYS {
-        engine.put(&key(index), &value(index))?;
+        engine.put(&key(index), pool.value(index))?;
     }
+    println!("puts a second\t{:.0}", KEYS as f64 / start.elapsed().as_secs_f64());
+    let mut batches = Vec::new();
+    for round in 0..rounds {
+        let first = KEYS * (1 + round);
+        let (start, processor_start) = (Instant::now(), processor_seconds());
+        for first in (first..first + KEYS).step_by(BATCH) {
+            let mut batch = Batch::new();
+            for index in first..first + BATCH as u64 {
+                batch.put(key(index), pool.value(index));
+            }
+            engine.commit(batch)?;
+        }
+        let taken = (start.elapsed().as_secs_f64(), processor_seconds() - processor_start);
+        batches.push(KEYS as f64 / taken.0);
+        println!(
+            "round {round}: batches of {BATCH}, keys a second\t{:.0}\tprocessor us a key\t{:.2}",
+            KEYS as f64 / taken.0,
+            taken.1 / KEYS as f64 * 1e6
+        );
+    }
+    println!("batches of {BATCH}, keys a second\t{:.0}", median(&mut batches));
     engine.sync()?;
     let (mut rates, mut times) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
     for round in 0..rounds {
         for threads in [1, 2] {
-            let (rate, time) = gets(&engine, threads, round);
+            let (rate, time) = gets(&engine, &pool, threads, round);
             rates[threads as usize - 1].push(rate);
             times[threads as usize - 1].push(time);
         }
@@ -112,14 +147,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         let (mut put_time, mut raw_time) = (Duration::ZERO, Duration::ZERO);
         for _ in 0..DURABLE_PUTS / 4 {
             let start = Instant::now();
-            engine.put(&key(put), &value(put))?;
+            engine.put(&key(put), pool.value(put))?;
             engine.sync()?;
             put_time += start.elapsed();
             put += 1;
         }
         for _ in 0..DURABLE_PUTS / 4 {
             let start = Instant::now();
-            file.write_all_at(&value(written), written % (BASELINE_BYTES / 2))?;
+            file.write_all_at(pool.value(written), written % (BASELINE_BYTES / 2))?;
             raw_time += start.elapsed();
             written += VALUE_BYTES as u64;
         }
