@@ -188,7 +188,7 @@ impl Core {
 
     /// Whether so many bytes of records can be appended without waiting for anything.
     pub(crate) fn has_room_now(&self, records_bytes: usize) -> bool {
-        !self.common.order.is_latched()
+        self.common.order.check_open().is_ok()
             && !self.wants_spare()
             && self.log.fits(records_bytes, self.spoken_for)
     }
@@ -267,7 +267,7 @@ impl Core {
 
     /// Makes sure that the next `append` of so many record bytes has room, or says what must happen first.
     pub(crate) fn make_room(&mut self, records_bytes: usize, freeing: bool) -> Room {
-        if let Err(error) = self.common.order.check() {
+        if let Err(error) = self.common.order.check_open() {
             return Room::Refused(error);
         }
         if frame_bytes(records_bytes) as u64 + 4096 > self.common.config.segment_bytes {
