@@ -178,15 +178,33 @@ impl Core {
         records_bytes: usize,
         changes: impl ExactSizeIterator<Item = ChangeView<'a>>,
     ) -> Option<Appended> {
-        if self.common.order.is_latched()
-            || self.wants_spare()
-            || !self.log.fits(records_bytes, self.spoken_for)
-        {
+        if !self.has_room_now(records_bytes) {
             return None;
         }
         let ticket = self.append_changes(records_bytes, changes, None);
         self.leave();
         Some(if self.is_settled(ticket) { Appended::Settled } else { Appended::Owed(ticket) })
+    }
+
+    /// Whether so many bytes of records can be appended without waiting for anything.
+    pub(crate) fn has_room_now(&self, records_bytes: usize) -> bool {
+        !self.common.order.is_latched()
+            && !self.wants_spare()
+            && self.log.fits(records_bytes, self.spoken_for)
+    }
+
+    /// Appends one part of a commit over several partitions and hands it over; there must be room.
+    pub(crate) fn append_part_now<'a>(
+        &mut self,
+        records_bytes: usize,
+        changes: impl ExactSizeIterator<Item = ChangeView<'a>>,
+        part: Part,
+    ) -> Result<Ticket, WriteError> {
+        // Behind a write that failed nothing can be appended any more.
+        self.common.order.check()?;
+        let ticket = self.append_changes(records_bytes, changes, Some(part));
+        self.leave();
+        Ok(ticket)
     }
 
     fn append_changes<'a>(

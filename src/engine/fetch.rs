@@ -84,11 +84,11 @@ impl Core {
             return None;
         }
         let found = self.find(key);
-        self.counters.gets.add(1);
+        self.counters.gets.add_in_turn(1);
         match &found {
-            Found::Absent => self.counters.misses.add(1),
+            Found::Absent => self.counters.misses.add_in_turn(1),
             Found::Value(_) => {}
-            Found::OnDisk(on_disk) => self.counters.bytes_read.add(on_disk.length as u64),
+            Found::OnDisk(on_disk) => self.counters.bytes_read.add_in_turn(on_disk.length as u64),
         }
         Some(found)
     }
@@ -125,11 +125,11 @@ impl Shell {
     /// See [`Partition::get`](super::partition::Partition::get).
     pub(crate) async fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
         let counters = &self.common.partition_counters[self.id.index()];
-        counters.gets.add(1);
+        counters.gets.add_in_turn(1);
         loop {
             let on_disk = match self.with(|core| core.find(key)) {
                 Found::Absent => {
-                    counters.misses.add(1);
+                    counters.misses.add_in_turn(1);
                     return Ok(None);
                 }
                 Found::Value(value) => return Ok(Some(value)),
@@ -176,7 +176,7 @@ impl Shell {
             None => self.common.read(self.id, file.clone(), offset, length).await,
         };
         let bytes = bytes.map_err(|error| ReadError::Io(error.to_string()))?;
-        self.common.partition_counters[self.id.index()].bytes_read.add(bytes.len() as u64);
+        self.common.partition_counters[self.id.index()].bytes_read.add_in_turn(bytes.len() as u64);
         Ok(bytes)
     }
 
@@ -192,7 +192,7 @@ impl Shell {
                     Found::OnDisk(on_disk) => wanted.push((index, on_disk)),
                 }
             }
-            core.counters.gets.add((keys.len() - wanted.len()) as u64);
+            core.counters.gets.add_in_turn((keys.len() - wanted.len()) as u64);
         });
         wanted.sort_by_key(|(_, on_disk)| (on_disk.location.segment, on_disk.location.offset));
         let runs = into_runs(wanted);

@@ -171,6 +171,21 @@ impl Order {
             Poll::Ready(())
         })
         .await;
+        self.spanning_guard()
+    }
+
+    /// The same for who doesn't wait: None while a round is closing.
+    pub(crate) fn try_start_spanning(&self) -> Option<SpanningGuard<'_>> {
+        let mut spanning = self.spanning.lock();
+        if spanning.closing {
+            return None;
+        }
+        spanning.in_flight += 1;
+        drop(spanning);
+        Some(self.spanning_guard())
+    }
+
+    fn spanning_guard(&self) -> SpanningGuard<'_> {
         let id = u64::from(self.epoch.0) << 40 | self.commit_counter.fetch_add(1, SeqCst);
         SpanningGuard { order: self, id, finished: false }
     }

@@ -1,9 +1,10 @@
 //! A whole store as the engine's user sees it: its partitions, commits over several of them, syncing, statistics, closing.
 
-use super::batch::Batch;
+use super::batch::{Batch, ChangeView};
 use super::clock::Clock;
 use super::common::{Common, route};
 use super::config::{Config, Durability, World};
+use super::core::Ticket;
 use super::disk::Space;
 use super::error::{OpenError, WriteError};
 use super::fetch::join_all;
@@ -15,6 +16,7 @@ use super::scrub::{Scrub, ScrubStats};
 use super::shell::Shell;
 use super::stats::{IntegrityError, PartitionStats, SegmentStats, StoreStats};
 use super::tuning::Tune;
+use super::turn::Turn;
 use super::types::{Number, PartitionId, Slot};
 use async_task::FallibleTask;
 use std::sync::Arc;
@@ -32,6 +34,13 @@ struct Shared<S: Send + 'static> {
     common: Arc<Common>,
     scrub: Arc<Scrub>,
     options: Vec<(String, String)>,
+}
+
+/// What a commit over several partitions changes in one of them.
+pub(crate) struct Piece<'a> {
+    pub(crate) partition: PartitionId,
+    pub(crate) records_bytes: usize,
+    pub(crate) changes: Vec<ChangeView<'a>>,
 }
 
 impl<S: Send + 'static> Clone for Store<S> {
@@ -173,6 +182,46 @@ impl<S: Send + 'static> Store<S> {
             Durability::Always => self.sync().await,
             _ => Ok(()),
         }
+    }
+
+    /// One commit over several partitions, appended and handed over inside all of their turns at once, so that nobody sees a half of it: if all of
+    /// them are free (or are so in a moment), if `free` says of each that nothing is in the way, and if there is room; else None, and nothing
+    /// happened. The parts are in order, their keys and values valid. Returns what is still to be waited for.
+    pub(crate) fn try_commit(
+        &self,
+        parts: &[Piece<'_>],
+        free: impl Fn(&S, &Piece<'_>) -> bool,
+    ) -> Option<Result<Vec<(PartitionId, Ticket)>, WriteError>> {
+        let common = &self.shared.common;
+        let turns: Vec<_> = parts.iter().map(|piece| &self.partition(piece.partition).shell.turn).collect();
+        Turn::try_inside_all(&turns, || {
+            let is_free = |piece: &Piece<'_>| {
+                let partition = self.partition(piece.partition);
+                partition.with(|core, state| free(state, piece) && core.has_room_now(piece.records_bytes))
+            };
+            if !parts.iter().all(is_free) {
+                return None;
+            }
+            let spanning = common.order.try_start_spanning()?;
+            let part = Part { commit: spanning.id, parts: parts.len() as u16 };
+            let append = |piece: &Piece<'_>| {
+                let views = piece.changes.iter().copied();
+                let partition = self.partition(piece.partition);
+                let ticket =
+                    partition.with(|core, _| core.append_part_now(piece.records_bytes, views, part))?;
+                Ok((piece.partition, ticket))
+            };
+            let tickets: Result<Vec<_>, WriteError> = parts.iter().map(append).collect();
+            let handed_over = tickets.and_then(|tickets| common.order.check().map(|()| tickets));
+            if handed_over.is_ok() {
+                spanning.finish();
+            }
+            let is_owed = |(id, ticket): &(PartitionId, Ticket)| {
+                !self.partition(*id).with(|core, _| core.is_settled(*ticket))
+            };
+            Some(handed_over.map(|tickets| tickets.into_iter().filter(is_owed).collect()))
+        })
+        .flatten()
     }
 
     /// Log space for all parts, or none.
