@@ -7,6 +7,7 @@ use super::disk::{Disk, Done, FileHandle, Queue, Request};
 use super::error::WriteError;
 use super::limits::SLOTS;
 use super::order::Order;
+use super::phase::{Phase, waiting};
 use super::rounds::Rounds;
 use super::shell::Shell;
 use super::stats::{PartitionCounters, StoreCounters};
@@ -141,7 +142,7 @@ impl Common {
                 }
             }),
         });
-        receiver.await.unwrap_or_else(|_| Err(gone()))
+        waiting(Phase::Read, receiver).await.unwrap_or_else(|_| Err(gone()))
     }
 
     /// Syncs a file's data, on this thread once it has left its turn, if it may wait, else through the worker.
@@ -194,7 +195,7 @@ impl Common {
     /// Returns when everything with a number up to now's newest is durable. Callers share rounds.
     pub(crate) async fn sync(&self) -> Result<(), WriteError> {
         let start = self.clock.monotonic_ns();
-        let result = self.rounds.wait_for(&self.order, self.order.newest()).await;
+        let result = waiting(Phase::Sync, self.rounds.wait_for(&self.order, self.order.newest())).await;
         self.counters.syncs.add(1);
         self.counters.sync_latency.record_ns(self.clock.monotonic_ns().saturating_sub(start));
         result
