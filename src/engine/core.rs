@@ -155,6 +155,12 @@ impl Core {
         Some(u64::from(location.segment.0) << 32 | u64::from(location.offset))
     }
 
+    /// Which segment the newest record of a key lies in, and how many bytes it takes there; None if the key has no value.
+    pub fn place(&self, key: &[u8]) -> Option<(SegmentId, u64)> {
+        let location = self.keydir.live(key)?;
+        Some((location.segment, record_bytes(key, location)))
+    }
+
     /// The keys that start with `prefix` and are greater than `after` (if given), in order, at most `count_max`.
     pub fn list(&self, prefix: &[u8], after: Option<&[u8]>, count_max: usize) -> Vec<Vec<u8>> {
         self.keydir.list(prefix, after).take(count_max).map(|(key, _)| key.to_vec()).collect()

@@ -376,6 +376,7 @@ impl<S: Send + 'static> Store<S> {
             sync_rounds: common.counters.sync_rounds.get(),
             sync_p50_us: common.counters.sync_latency.percentile_us(0.5),
             sync_p99_us: common.counters.sync_latency.percentile_us(0.99),
+            sync_times: common.counters.sync_latency.distribution(),
             torn_tail_bytes: common.counters.torn_tail_bytes.get(),
             recovery_ns: common.counters.recovery_ns.get(),
             recovery_keys: common.counters.recovery_keys.get(),
