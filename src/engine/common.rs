@@ -7,6 +7,7 @@ use super::disk::{Disk, Done, FileHandle, Queue, Request};
 use super::error::WriteError;
 use super::limits::SLOTS;
 use super::order::Order;
+use super::phase::{Phase, waiting};
 use super::rounds::Rounds;
 use super::shell::Shell;
 use super::stats::{PartitionCounters, StoreCounters};
@@ -123,7 +124,7 @@ impl Common {
         offset: u64,
         length: usize,
     ) -> io::Result<Vec<u8>> {
-        self.ask(partition, |done| Request::Read { file, offset, length, done }).await
+        waiting(Phase::Read, self.ask(partition, |done| Request::Read { file, offset, length, done })).await
     }
 
     /// Syncs a file's data as an errand of this thread's turn.
@@ -175,7 +176,7 @@ impl Common {
     /// Returns when everything with a number up to now's newest is durable. Callers share rounds.
     pub(crate) async fn sync(&self) -> Result<(), WriteError> {
         let start = self.clock.monotonic_ns();
-        let result = self.rounds.wait_for(&self.order, self.order.newest()).await;
+        let result = waiting(Phase::Sync, self.rounds.wait_for(&self.order, self.order.newest())).await;
         self.counters.syncs.add(1);
         self.counters.sync_latency.record_ns(self.clock.monotonic_ns().saturating_sub(start));
         result

@@ -21,6 +21,7 @@ mod log;
 mod open;
 mod order;
 mod partition;
+pub mod phase;
 mod planted;
 pub mod progress;
 mod recovery;

@@ -173,20 +173,42 @@ impl Turn {
     /// Runs a plain function inside the turn if it is free, or is so in a moment; else nothing happens. The function does itself what
     /// the way out has to do: what it appends it hands over.
     pub(crate) fn try_inside<R>(self: &Arc<Self>, f: impl FnOnce() -> R) -> Option<R> {
-        if self.policy == Policy::Manual
-            || INSIDE.get() != 0
-            || !self.gate.enter_if_free_within(LOOKS_BEFORE_MAIL)
-        {
+        Self::try_inside_all(&[self], f)
+    }
+
+    /// The same inside several turns at once, which is all of them or none. None is waited for while another is held, so nobody waits in a
+    /// circle.
+    pub(crate) fn try_inside_all<R>(turns: &[&Arc<Self>], f: impl FnOnce() -> R) -> Option<R> {
+        if INSIDE.get() != 0 {
             return None;
         }
-        INSIDE.set(self.address());
+        for (index, turn) in turns.iter().enumerate() {
+            if turn.policy == Policy::Manual || !turn.gate.enter_if_free_within(LOOKS_BEFORE_MAIL) {
+                Self::leave_all(&turns[..index], false);
+                return None;
+            }
+        }
+        // Of several, this thread is in the first: what is noted for the others is on its visiting list.
+        INSIDE.set(turns.first().map_or(0, |turn| turn.address()));
         let result = catch_unwind(AssertUnwindSafe(f));
         INSIDE.set(0);
-        if result.is_err() || !self.gate.leave_if_quiet() {
-            self.hold();
+        Self::leave_all(turns, result.is_err());
+        Some(result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    }
+
+    /// Gives up turns that this thread holds. First those where nothing was left meanwhile: nobody should wait for them for the sake of
+    /// what is run in the others.
+    fn leave_all(turns: &[&Arc<Self>], undone: bool) {
+        let leave = |turn: &&&Arc<Self>| undone || !turn.gate.leave_if_quiet();
+        match turns {
+            [turn] => {
+                if leave(&turn) {
+                    turn.hold();
+                }
+            }
+            _ => turns.iter().filter(leave).collect::<Vec<_>>().into_iter().for_each(|turn| turn.hold()),
         }
         Self::walk();
-        Some(result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     }
 
     fn address(&self) -> usize {
@@ -289,6 +311,51 @@ impl Turn {
 mod tests {
     use super::*;
     use crate::engine::disk::sim::SimDisk;
+
+    fn turn() -> Arc<Turn> {
+        let turn = Turn::new(Policy::Inline);
+        turn.connect(Box::new(|| {}), Box::new(|_| unreachable!("there is little mail")));
+        turn
+    }
+
+    fn post(turn: &Arc<Turn>, done: &Arc<AtomicUsize>) {
+        let (to, done) = (turn.clone(), done.clone());
+        let operation = async move { done.fetch_add(1, Ordering::SeqCst) };
+        let (runnable, task) = async_task::spawn(operation, move |runnable| to.post(runnable));
+        runnable.schedule();
+        task.detach();
+    }
+
+    #[test]
+    fn all_turns_are_held_or_none() {
+        let (a, b, done) = (turn(), turn(), Arc::new(AtomicUsize::new(0)));
+        let both = Turn::try_inside_all(&[&a, &b], || {
+            // What is posted meanwhile, here or from elsewhere, waits for its turn to be left, and isn't forgotten.
+            post(&a, &done);
+            post(&b, &done);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    post(&a, &done);
+                    post(&b, &done);
+                    assert!(b.try_inside(|| ()).is_none());
+                });
+            });
+            done.load(Ordering::SeqCst)
+        });
+        assert_eq!((both, done.load(Ordering::SeqCst)), (Some(0), 4));
+        b.try_inside(|| {
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    assert!(Turn::try_inside_all(&[&a, &b], || ()).is_none());
+                    assert!(a.try_inside(|| ()).is_some(), "what was held is given up again");
+                });
+            });
+        })
+        .expect("nobody is inside");
+        let panic: Result<Option<()>, _> =
+            catch_unwind(AssertUnwindSafe(|| Turn::try_inside_all(&[&a, &b], || panic!("on purpose"))));
+        assert!(panic.is_err() && Turn::try_inside_all(&[&a, &b], || ()).is_some());
+    }
 
     #[test]
     fn a_thread_that_keeps_its_errands_finds_all_of_them() {
