@@ -2,7 +2,7 @@
 
 pub mod attributes;
 mod bars;
-mod check;
+pub mod check;
 pub mod chunk;
 mod content;
 pub mod control;
