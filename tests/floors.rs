@@ -53,6 +53,7 @@ const FLOORS: &[&[&str]] = &[
         "fs/space",
         "fs/xattr",
         "fs/lookup",
+        "fs/listing",
         "fs/make",
         "fs/unlink",
         "fs/rename",

@@ -11,6 +11,7 @@ mod directory;
 pub mod errno;
 mod inode;
 pub mod keys;
+mod listing;
 mod lookup;
 mod make;
 mod paths;

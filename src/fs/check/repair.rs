@@ -9,7 +9,7 @@ use crate::engine::Batch;
 use crate::fs::attributes::InodeRecord;
 use crate::fs::errno::Errno;
 use crate::fs::keys::{self, EntryRecord, MetaRecord};
-use crate::fs::lookup::new_position;
+use crate::fs::listing::new_position;
 use crate::fs::state::Part;
 use crate::fs::types::*;
 use crate::fs::volume::{Near, Volume};
