@@ -2,16 +2,12 @@
 //! about what doesn't, and with `--yes` does it.
 
 use super::complain;
-use crate::engine::clock::RealClock;
-use crate::engine::disk::uring::UringDisk;
-use crate::engine::{Config, Policy, World};
+use super::json::{Object, array, quoted};
+use super::tree::unmounted::{open_for_repair, run as run_in};
 use crate::fs::check::{Finding, Repaired};
-use crate::fs::errno::Errno;
 use crate::fs::types::Inode;
 use crate::fs::volume::Near;
-use crate::fs::{Volume, VolumeConfig};
 use std::path::Path;
-use std::sync::mpsc;
 
 /// Exit code: nothing was found.
 const CLEAN: i32 = 0;
@@ -57,28 +53,17 @@ pub fn run(data: &Path, mode: Mode, json: bool) -> i32 {
 
 fn check(data: &Path, mode: Mode) -> Result<Repaired, String> {
     let name = data.display();
-    let read_only = mode != Mode::Repair;
-    let disk =
-        UringDisk::open(data, 1, read_only).map_err(|error| format!("{name}: opening the store: {error}"))?;
-    let seed = disk.random_seed().map_err(|error| format!("/dev/urandom: {error}"))?;
-    let world = World { disk, clock: RealClock::new(), seed, policy: Policy::Inline };
-    let config = Config { create: false, read_only, ..Config::default() };
-    let volume = VolumeConfig { blocking_threads_max: 1, repairing: true, ..VolumeConfig::default() };
-    let volume = Volume::open(world, config, volume).map_err(|error| format!("{name}: {error}"))?;
-    let (sender, receiver) = mpsc::channel();
-    let checking = volume.clone();
-    volume.dispatch(Near::Inode(Inode::ROOT), async move {
-        let found = match mode {
-            Mode::Repair => checking.repair().await,
-            Mode::Check | Mode::Propose => Ok(Repaired { done: Vec::new(), left: checking.check().await }),
-        };
-        // Whoever asked waits, unless this thread is gone.
-        let _ = sender.send(found);
+    let volume = open_for_repair(data, mode != Mode::Repair)?;
+    let found = run_in(&volume, Near::Inode(Inode::ROOT), move |volume| async move {
+        match mode {
+            Mode::Repair => volume.repair().await,
+            Mode::Check | Mode::Propose => Ok(Repaired { done: Vec::new(), left: volume.check().await }),
+        }
     });
-    let found = receiver.recv().map_err(|_| format!("{name}: the check was broken off"));
-    let in_words = |error: Errno| std::io::Error::from_raw_os_error(error.0);
-    volume.close().map_err(|error| format!("{name}: closing the store: {}", in_words(error)))?;
-    found?.map_err(|error| format!("{name}: repairing: {}", in_words(error)))
+    volume.close().map_err(|error| {
+        format!("{name}: closing the store: {}", std::io::Error::from_raw_os_error(error.0))
+    })?;
+    found.map_err(|error| format!("{name}: the check was broken off: {error}"))
 }
 
 fn line(text: &str) -> String {
@@ -102,25 +87,10 @@ fn as_lines(name: &str, found: &Repaired, mode: Mode) -> String {
 }
 
 fn as_object(name: &str, found: &Repaired) -> String {
-    let list = |findings: &[Finding]| {
-        findings.iter().map(|finding| quoted(&finding.to_string())).collect::<Vec<_>>().join(",")
-    };
-    let (name, count, left, done) = (quoted(name), found.left.len(), list(&found.left), list(&found.done));
-    format!("{{\"store\":{name},\"errors\":{count},\"findings\":[{left}],\"repaired\":[{done}]}}\n")
-}
-
-/// A string as JSON writes it.
-fn quoted(text: &str) -> String {
-    let mut out = String::from("\"");
-    for character in text.chars() {
-        match character {
-            '"' | '\\' => out.extend(['\\', character]),
-            control if control < ' ' => out.push_str(&format!("\\u{:04x}", control as u32)),
-            other => out.push(other),
-        }
-    }
-    out.push('"');
-    out
+    let list = |findings: &[Finding]| array(findings.iter().map(|finding| quoted(&finding.to_string())));
+    let object = Object::default().text("store", name).plain("errors", found.left.len());
+    let object = object.plain("findings", list(&found.left)).plain("repaired", list(&found.done));
+    format!("{}\n", object.line())
 }
 
 #[cfg(test)]

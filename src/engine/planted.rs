@@ -32,6 +32,8 @@ pub(crate) enum Bug {
     ReuseSegmentNumber,
     /// Dead records that compaction removed go on being counted.
     KeepCounting,
+    /// Packed records forget their numbers.
+    ForgetNumbers,
 }
 
 #[cfg(not(test))]

@@ -7,6 +7,7 @@ use super::core::{Core, Room, Ticket};
 use super::disk::{Queue, Request};
 use super::error::WriteError;
 use super::log::Part;
+use super::phase::{Phase, waiting};
 use super::recovery::load::remove_segment;
 use super::segment::Recipe;
 use super::turn::Turn;
@@ -74,10 +75,10 @@ impl Shell {
                     let shell = self.clone();
                     self.submit(async move { shell.seal(full).await }).detach();
                 }
-                Room::Crowded => self.wait_for_release().await,
+                Room::Crowded => waiting(Phase::Room, self.wait_for_release()).await,
                 Room::Wait => {
                     self.make_spare();
-                    self.wait_for_spare().await;
+                    waiting(Phase::Room, self.wait_for_spare()).await;
                 }
             }
         }
@@ -177,7 +178,8 @@ impl Shell {
 
     /// Waits until the ticket's frame is settled (not: durable).
     pub(crate) async fn settle(&self, ticket: Ticket) -> Result<(), WriteError> {
-        std::future::poll_fn(|context| self.with(|core| core.poll_settled(ticket, context))).await
+        let settled = std::future::poll_fn(|context| self.with(|core| core.poll_settled(ticket, context)));
+        waiting(Phase::Settle, settled).await
     }
 
     /// One part of a commit over several partitions: its log space was reserved. Returns when it is settled.

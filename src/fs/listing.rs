@@ -7,6 +7,7 @@
 
 use super::errno::Errno;
 use super::keys::{self, EntryRecord};
+use super::operation::Operation;
 use super::state::Part;
 use super::types::*;
 use super::volume::{Volume, at};
@@ -28,6 +29,7 @@ impl Volume {
         count_max: usize,
         attributes: bool,
     ) -> Answer<Vec<Entry>> {
+        Operation::on("readdir", directory).begins();
         let here = self.part_of_inode(directory).clone();
         let record = self.load(&here, directory).await?;
         if record.kind != Kind::Directory {

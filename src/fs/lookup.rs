@@ -3,6 +3,7 @@
 use super::attributes::InodeRecord;
 use super::errno::Errno;
 use super::keys::{self, EntryRecord, NAME_BYTES_MAX};
+use super::operation::Operation;
 use super::state::LockKey;
 use super::state::Part;
 use super::types::*;
@@ -12,6 +13,7 @@ use crate::engine::locks::visible;
 impl Volume {
     /// Finds a name; raises the inode's lookup count by one.
     pub async fn lookup(&self, parent: Inode, name: &[u8]) -> Answer<Attributes> {
+        Operation::on_name("lookup", parent, name).begins();
         if name.len() > NAME_BYTES_MAX {
             return Err(Errno::ENAMETOOLONG);
         }

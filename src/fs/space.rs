@@ -1,6 +1,7 @@
 //! Space within files: allocating, punching holes, finding them, and copying ranges inside the store.
 
 use super::errno::Errno;
+use super::operation::Operation;
 use super::state::{LockKey, Part};
 use super::types::*;
 use super::volume::{Volume, at};
@@ -21,6 +22,7 @@ impl Volume {
         length: u64,
         mode: AllocateMode,
     ) -> Answer<()> {
+        Operation::on_range("fallocate", inode, offset, length).begins();
         let part = self.part_of_inode(inode).clone();
         let _guard = lock(&part, LockKey::Inode(inode)).await;
         let mut record = self.load(&part, inode).await?;
@@ -54,6 +56,7 @@ impl Volume {
 
     /// Finds data or a hole from `offset` on; ENXIO beyond the end.
     pub async fn seek(&self, inode: Inode, offset: u64, what: Seek) -> Answer<u64> {
+        Operation::on_range("lseek", inode, offset, 0).begins();
         let part = self.part_of_inode(inode).clone();
         visible(&part, &LockKey::Inode(inode)).await;
         let record = self.load(&part, inode).await?;
@@ -101,6 +104,7 @@ impl Volume {
         to_offset: u64,
         length: u64,
     ) -> Answer<u64> {
+        Operation::on_range("copy_file_range", from, from_offset, length).begins();
         let here = self.part_of_inode(from).clone();
         let there = self.part_of_inode(to).clone();
         let overlaps =

@@ -45,9 +45,13 @@ pub(super) fn run(options: &Options, ready: impl FnOnce() -> bool) -> Result<(),
     watch_signals(sender.clone(), mounting.clone())?;
     prepare_mountpoint(options)?;
     let over_ring = transport::choose(options)?;
+    if over_ring && system::give_way() {
+        tracing::debug!("all threads give way to those they answer");
+    }
     let volume = open(options, over_ring)?;
     let store = volume.store();
     let traffic = Traffic::new(store.clock().clone(), store.partition_count());
+    traffic.journal().set_threshold(options.slowlog_threshold);
     let source = VolumeSource::new(volume.clone(), traffic.clone(), log);
     let (uid, gid) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
     let control = Control::new(Box::new(source), uid, gid);

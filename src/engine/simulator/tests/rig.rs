@@ -6,7 +6,7 @@ use crate::engine::config::{Config, Durability};
 use crate::engine::disk::sim::{Crash, SimDisk};
 use crate::engine::simulator::Player;
 use crate::engine::stats::StoreStats;
-use crate::engine::{Batch, Partition, PartitionId, Policy, Store, World, WriteError};
+use crate::engine::{Batch, OpenError, Partition, PartitionId, Policy, Store, World, WriteError};
 use parking_lot::Mutex;
 use std::future::Future;
 use std::sync::Arc;
@@ -52,16 +52,36 @@ impl Rig {
     }
 
     pub(super) fn open(&mut self) {
+        self.try_open().expect("a healthy store");
+    }
+
+    pub(super) fn try_open(&mut self) -> Result<(), OpenError> {
         let world = World {
             disk: Arc::new(self.disk.clone()),
             clock: self.clock.clone(),
             seed: self.seed,
             policy: Policy::Manual,
         };
-        let store = Store::open(world, self.config.clone(), |_| Ok(())).expect("a healthy store");
+        let store = Store::open(world, self.config.clone(), |_| Ok(()))?;
         let mut player = Player::new(&store, &self.disk, &self.clock, self.seed);
         player.leave_time_alone();
         self.open = Some((store, player));
+        Ok(())
+    }
+
+    /// Ends this life, if there is one, by a kill.
+    pub(super) fn end(&mut self) {
+        self.disk = self.disk.crash(Crash::Kill);
+        if let Some((_, player)) = self.open.take() {
+            player.bury();
+        }
+    }
+
+    /// Ends this life by a kill, lets something happen to the files, and begins another.
+    pub(super) fn reopen_with(&mut self, meanwhile: impl FnOnce(&SimDisk)) {
+        self.end();
+        meanwhile(&self.disk);
+        self.open();
     }
 
     pub(super) fn store(&self) -> &Store<()> {
