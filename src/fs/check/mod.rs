@@ -30,7 +30,7 @@ struct Gathered {
     inodes: BTreeMap<Inode, InodeRecord>,
     orphans: BTreeSet<Inode>,
     entries: Vec<(Inode, Vec<u8>, EntryRecord)>,
-    chunks: BTreeMap<Inode, (u64, u64)>,
+    chunk_bytes: BTreeMap<Inode, u64>,
     chunk_places: Vec<(Inode, u32)>,
     xattrs: BTreeMap<Inode, u32>,
     findings: Vec<Finding>,
@@ -68,6 +68,9 @@ impl Volume {
                     Ok(None) => {}
                     Err(error) => {
                         gathered.unreadable(key, format!("{}: {error}", self.describe(key)));
+                        // It is there all the same, and counts.
+                        let length = part.with(|core, _| core.value_length(key).unwrap_or(0));
+                        gathered.count(key, length as u64);
                     }
                 }
             }
@@ -96,15 +99,8 @@ impl Gathered {
                     self.unreadable(key, format!("a name in directory {} has no readable record", parent.0))
                 }
             }
-        } else if let Some((inode, index)) = keys::parse_chunk(key) {
-            let (count, bytes) = self.chunks.entry(inode).or_default();
-            *count += 1;
-            *bytes += value.len() as u64;
-            self.chunk_places.push((inode, index));
-        } else if let Some((inode, _)) = keys::parse_xattr(key) {
-            *self.xattrs.entry(inode).or_default() += 1;
-        } else if key[0] == b'O' {
-            self.orphans.extend(keys::parse_inode(key));
+        } else if self.count(key, value.len() as u64) {
+            // Nothing more is in it.
         } else if let Some(inode) = keys::parse_inode(key) {
             match InodeRecord::decode(value) {
                 Some((record, content)) => {
@@ -121,11 +117,26 @@ impl Gathered {
         }
     }
 
+    /// Counts a record that says nothing but that it is there, and how long it is; false if it is of another kind.
+    fn count(&mut self, key: &[u8], length: u64) -> bool {
+        if let Some((inode, index)) = keys::parse_chunk(key) {
+            *self.chunk_bytes.entry(inode).or_default() += length;
+            self.chunk_places.push((inode, index));
+        } else if let Some((inode, _)) = keys::parse_xattr(key) {
+            *self.xattrs.entry(inode).or_default() += 1;
+        } else if key[0] == b'O' {
+            self.orphans.extend(keys::parse_inode(key));
+        } else {
+            return false;
+        }
+        true
+    }
+
     fn join(&mut self, other: Gathered) {
         self.inodes.extend(other.inodes);
         self.orphans.extend(other.orphans);
         self.entries.extend(other.entries);
-        self.chunks.extend(other.chunks);
+        self.chunk_bytes.extend(other.chunk_bytes);
         self.chunk_places.extend(other.chunk_places);
         self.xattrs.extend(other.xattrs);
         self.findings.extend(other.findings);
@@ -158,7 +169,7 @@ impl Gathered {
             }
         }
         for (inode, record) in &self.inodes {
-            let has = self.chunks.get(inode).map_or(0, |(_, bytes)| *bytes);
+            let has = self.chunk_bytes.get(inode).copied().unwrap_or(0);
             if !record.inline && record.stored_bytes != has {
                 self.findings.push(Finding::StoredBytes { inode: *inode, says: record.stored_bytes, has });
             }
