@@ -65,11 +65,15 @@ pub(super) fn run(options: &Options, ready: impl FnOnce() -> bool) -> Result<(),
         false => Ok(None),
     };
     let adapter = Classic::new(volume.clone(), control, traffic.clone());
+    let prepared_ring = matches!(prepared, Ok(Some(_)));
     // From here on a signal ends the mount in order; before, there was nothing to be put in order.
     mounting.store(true, Ordering::SeqCst);
     let served = prepared.and_then(|prepared| {
         let serving = mount::mount(adapter, &options.mountpoint, &settings(options), prepared)
             .map_err(|error| format!("{}: mounting failed: {error}", options.mountpoint.display()))?;
+        if prepared_ring {
+            transport::accept(options, serving.transport())?;
+        }
         traffic.set_transport(serving.transport());
         serve(options, serving, sender, &endings, ready)
     });

@@ -10,8 +10,7 @@ use crate::fs::transport::ring::{self, Server, Threads};
 /// # Errors
 /// Why not, if nothing else will do.
 pub(super) fn choose(options: &Options) -> Result<bool, String> {
-    // By itself not yet: the ring has passed fewer tests.
-    if options.transport != Transport::Ring {
+    if options.transport == Transport::Dev {
         return Ok(false);
     }
     match offered(options) {
@@ -28,6 +27,17 @@ pub(super) fn prepare(options: &Options, server: Server) -> Result<Option<Thread
     match mount::prepare_ring(server, options.ring_depth) {
         Ok(threads) => Ok(Some(threads)),
         Err(error) => without(options, &format!("making the queues: {error}")).map(|()| None),
+    }
+}
+
+/// Whether a mount that was prepared for the ring will do, whose requests come this way.
+///
+/// # Errors
+/// Why not, if nothing else than the ring will do.
+pub(super) fn accept(options: &Options, transport: &str) -> Result<(), String> {
+    match transport {
+        "ring" => Ok(()),
+        _ => without(options, "the kernel didn't agree when it was mounted"),
     }
 }
 
