@@ -56,6 +56,7 @@ const FLOORS: &[&[&str]] = &[
         "fs/xattr",
         "fs/whereabouts",
         "fs/lookup",
+        "fs/listing",
         "fs/make",
         "fs/unlink",
         "fs/rename",

@@ -2,7 +2,7 @@
 
 pub mod attributes;
 mod bars;
-mod check;
+pub mod check;
 pub mod chunk;
 mod content;
 pub mod control;
@@ -12,6 +12,7 @@ pub mod errno;
 mod inode;
 pub mod journal;
 pub mod keys;
+mod listing;
 mod lookup;
 mod make;
 pub mod operation;

@@ -196,6 +196,7 @@ fn open(options: &Options, over_ring: bool) -> Result<Volume, String> {
         root_uid: nix::unistd::getuid().as_raw(),
         root_gid: nix::unistd::getgid().as_raw(),
         blocking_threads_max: transport::blocking_threads_max(options, over_ring),
+        repairing: false,
     };
     Volume::open(world, config, volume).map_err(|error| format!("{name}: {error}"))
 }
