@@ -1,7 +1,10 @@
 //! `bitkv COMMAND`: everything but mounting; see `bitkv --help`.
 
 use bitkv::cli::compact::Order;
-use bitkv::cli::{compact, explain_usage, fsck, mount, reshard, scrub, stats, status, umount};
+use bitkv::cli::{
+    accesslog, compact, explain_usage, fsck, get, info, ls, mount, put, reshard, rm, scrub, stat, stats,
+    status, umount,
+};
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -12,6 +15,14 @@ use std::path::{Path, PathBuf};
 struct Arguments {
     #[command(subcommand)]
     command: Command,
+}
+
+/// Files of a store.
+#[derive(clap::Args)]
+struct Paths {
+    /// Paths in a mounted store, or in the directory of a store that isn't mounted (DATA/a/b); or the store first, then paths in it
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -39,6 +50,70 @@ enum Command {
         /// Where it is mounted, or its directory
         path: PathBuf,
         /// As one object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows the operations of a mounted store as they end; they are recorded only while somebody follows
+    Accesslog {
+        /// Where it is mounted, or its directory
+        path: PathBuf,
+        /// Go on showing what comes
+        #[arg(short, long)]
+        follow: bool,
+    },
+    /// Writes the content of a file to standard output
+    Get {
+        #[command(flatten)]
+        paths: Paths,
+    },
+    /// Replaces the content of a file with standard input, whole or not at all; durable when it returns
+    Put {
+        #[command(flatten)]
+        paths: Paths,
+        /// Take the content of this file instead
+        #[arg(long, value_name = "FILE")]
+        from: Option<PathBuf>,
+    },
+    /// Removes files; durable when it returns
+    Rm {
+        #[command(flatten)]
+        paths: Paths,
+        /// Also directories, with everything in them
+        #[arg(short, long)]
+        recursive: bool,
+        /// Do it
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Lists names
+    Ls {
+        #[command(flatten)]
+        paths: Paths,
+        /// With kind, permissions, links, owner, size and time of the last change
+        #[arg(short, long)]
+        long: bool,
+        /// As an array of objects
+        #[arg(long, conflicts_with = "long")]
+        json: bool,
+    },
+    /// Writes the contents of files to standard output, one after the other
+    Cat {
+        #[command(flatten)]
+        paths: Paths,
+    },
+    /// Shows what is known of a file
+    Stat {
+        #[command(flatten)]
+        paths: Paths,
+        /// As one object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows where in the store a file's records lie
+    Info {
+        #[command(flatten)]
+        paths: Paths,
+        /// As one object a line
         #[arg(long)]
         json: bool,
     },
@@ -112,6 +187,21 @@ fn run(arguments: Vec<OsString>) -> i32 {
             Command::Umount { arguments } => umount::run(&arguments),
             Command::Status { path } => status::run(path.as_deref()),
             Command::Stats { path, json } => stats::run(&path, json),
+            Command::Accesslog { path, follow } => accesslog::run(&path, follow),
+            Command::Get { paths } => get::run("bitkv get", &paths.paths, true),
+            Command::Cat { paths } => get::run("bitkv cat", &paths.paths, false),
+            Command::Put { paths, from } => put::run(&paths.paths, from.as_deref()),
+            Command::Rm { paths, recursive, yes } => rm::run(&paths.paths, recursive, yes),
+            Command::Ls { paths, long, json } => {
+                let format = match (long, json) {
+                    (true, _) => ls::Format::Long,
+                    (_, true) => ls::Format::Json,
+                    _ => ls::Format::Short,
+                };
+                ls::run(&paths.paths, format)
+            }
+            Command::Stat { paths, json } => stat::run(&paths.paths, json),
+            Command::Info { paths, json } => info::run(&paths.paths, json),
             Command::Compact { path, wait, partition, pause, resume, progress } => {
                 let order = match (pause, resume, progress) {
                     (true, ..) => Order::Pause,

@@ -40,9 +40,20 @@ fn advice(error: &std::io::Error) -> &'static str {
 
 /// Prints; a reader who has seen enough is no error.
 pub(super) fn print(text: &str) -> Result<(), String> {
+    print_bytes(text.as_bytes())
+}
+
+/// Prints what may be no text.
+pub(super) fn print_bytes(bytes: &[u8]) -> Result<(), String> {
+    print_to_reader(bytes).map(drop)
+}
+
+/// Prints; whether somebody still reads.
+pub(super) fn print_to_reader(bytes: impl AsRef<[u8]>) -> Result<bool, String> {
     let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(format!("standard output: {error}")),
-        _ => Ok(()),
+    match out.write_all(bytes.as_ref()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(format!("standard output: {error}")),
     }
 }

@@ -1,14 +1,12 @@
 //! `bitkv fsck DATA`: whether what an unmounted store keeps agrees with itself. Changes nothing; reads everything.
 
 use super::complain;
-use crate::engine::clock::RealClock;
-use crate::engine::disk::uring::UringDisk;
-use crate::engine::{Config, Policy, World};
+use super::json::{Object, array, quoted};
+use super::tree::Access;
+use super::tree::unmounted::{open_volume, run as run_in};
 use crate::fs::types::Inode;
 use crate::fs::volume::Near;
-use crate::fs::{Volume, VolumeConfig};
 use std::path::Path;
-use std::sync::mpsc;
 
 /// Exit code: nothing was found.
 const CLEAN: i32 = 0;
@@ -37,24 +35,13 @@ pub fn run(data: &Path, json: bool) -> i32 {
 
 fn check(data: &Path) -> Result<Vec<String>, String> {
     let name = data.display();
-    let disk =
-        UringDisk::open(data, 1, true).map_err(|error| format!("{name}: opening the store: {error}"))?;
-    let seed = disk.random_seed().map_err(|error| format!("/dev/urandom: {error}"))?;
-    let world = World { disk, clock: RealClock::new(), seed, policy: Policy::Inline };
-    let config = Config { create: false, read_only: true, ..Config::default() };
-    let volume = VolumeConfig { blocking_threads_max: 1, ..VolumeConfig::default() };
-    let volume = Volume::open(world, config, volume).map_err(|error| format!("{name}: {error}"))?;
-    let (sender, receiver) = mpsc::channel();
-    let checking = volume.clone();
-    volume.dispatch(Near::Inode(Inode::ROOT), async move {
-        // Whoever asked waits, unless this thread is gone.
-        let _ = sender.send(checking.check().await);
-    });
-    let findings = receiver.recv().map_err(|_| format!("{name}: the check was broken off"));
+    let volume = open_volume(data, Access::Read)?;
+    let findings =
+        run_in(&volume, Near::Inode(Inode::ROOT), |volume| async move { Ok(volume.check().await) });
     volume.close().map_err(|error| {
         format!("{name}: closing the store: {}", std::io::Error::from_raw_os_error(error.0))
     })?;
-    findings
+    findings.map_err(|_| format!("{name}: the check was broken off"))
 }
 
 fn as_lines(name: &str, findings: &[String]) -> String {
@@ -68,23 +55,9 @@ fn as_lines(name: &str, findings: &[String]) -> String {
 }
 
 fn as_object(name: &str, findings: &[String]) -> String {
-    let findings: Vec<String> = findings.iter().map(|finding| quoted(finding)).collect();
-    let (name, count) = (quoted(name), findings.len());
-    format!("{{\"store\":{name},\"errors\":{count},\"findings\":[{}]}}\n", findings.join(","))
-}
-
-/// A string as JSON writes it.
-fn quoted(text: &str) -> String {
-    let mut out = String::from("\"");
-    for character in text.chars() {
-        match character {
-            '"' | '\\' => out.extend(['\\', character]),
-            control if control < ' ' => out.push_str(&format!("\\u{:04x}", control as u32)),
-            other => out.push(other),
-        }
-    }
-    out.push('"');
-    out
+    let object = Object::default().text("store", name).plain("errors", findings.len());
+    let findings = array(findings.iter().map(|finding| quoted(finding)));
+    format!("{}\n", object.plain("findings", findings).line())
 }
 
 #[cfg(test)]

@@ -1,14 +1,23 @@
 //! The commands. Each is a file: options in, a call of the library, an exit code out. No logic of the store's.
 
+pub mod accesslog;
 pub mod compact;
 mod control;
 pub mod fsck;
+pub mod get;
+pub mod info;
+mod json;
+pub mod ls;
 pub mod mount;
 mod mounts;
+pub mod put;
 pub mod reshard;
+pub mod rm;
 pub mod scrub;
+pub mod stat;
 pub mod stats;
 pub mod status;
+mod tree;
 pub mod umount;
 
 /// Exit code: done.

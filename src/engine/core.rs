@@ -163,6 +163,12 @@ impl Core {
         Some(u64::from(location.segment.0) << 32 | u64::from(location.offset))
     }
 
+    /// Which segment the newest record of a key lies in, and how many bytes it takes there; None if the key has no value.
+    pub fn place(&self, key: &[u8]) -> Option<(SegmentId, u64)> {
+        let location = self.keydir.live(key)?;
+        Some((location.segment, record_bytes(key, location)))
+    }
+
     /// The keys that start with `prefix` and are greater than `after` (if given), in order, at most `count_max`.
     pub fn list(&self, prefix: &[u8], after: Option<&[u8]>, count_max: usize) -> Vec<Vec<u8>> {
         self.keydir.list(prefix, after).take(count_max).map(|(key, _)| key.to_vec()).collect()
@@ -196,7 +202,7 @@ impl Core {
 
     /// Whether so many bytes of records can be appended without waiting for anything.
     pub(crate) fn has_room_now(&self, records_bytes: usize) -> bool {
-        !self.common.order.is_latched()
+        self.common.order.check_open().is_ok()
             && !self.wants_spare()
             && self.log.fits(records_bytes, self.spoken_for)
     }
@@ -275,7 +281,7 @@ impl Core {
 
     /// Makes sure that the next `append` of so many record bytes has room, or says what must happen first.
     pub(crate) fn make_room(&mut self, records_bytes: usize, freeing: bool) -> Room {
-        if let Err(error) = self.common.order.check() {
+        if let Err(error) = self.common.order.check_open() {
             return Room::Refused(error);
         }
         if frame_bytes(records_bytes) as u64 + 4096 > self.common.config.segment_bytes {

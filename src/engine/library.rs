@@ -533,7 +533,8 @@ impl Engine {
         self.store.stats()
     }
 
-    /// Makes everything durable and lets go of the store. No operation may be under way; those that come later fail.
+    /// Makes everything durable and lets go of the store. Changes under way get to their end, and are then durable too, or fail without having
+    /// changed anything; those that come later fail.
     ///
     /// # Errors
     /// If not everything could be made durable; it is closed all the same.

@@ -5,6 +5,7 @@
 //! kill could still take it back. Who only reads waits for the lock to show again; otherwise reading ignores locks.
 
 use super::partition::Partition;
+use super::phase::{Phase, waiting};
 use std::borrow::Borrow;
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -195,13 +196,13 @@ impl<K: LockKey, S: HasLocks<K>> Drop for Waiting<'_, K, S> {
 
 /// Takes a lock of the partition. Inside an operation of that partition.
 pub async fn lock<K: LockKey, S: HasLocks<K>>(part: &Partition<S>, key: K) -> Guard<K, S> {
-    let mut waiting = Waiting { part, key: &key, ticket: None };
-    std::future::poll_fn(|context| {
-        part.with(|_, state| state.locks().poll_take(&key, &mut waiting.ticket, context))
-    })
-    .await;
-    waiting.ticket = None;
-    drop(waiting);
+    let mut place = Waiting { part, key: &key, ticket: None };
+    let taken = std::future::poll_fn(|context| {
+        part.with(|_, state| state.locks().poll_take(&key, &mut place.ticket, context))
+    });
+    waiting(Phase::Lock, taken).await;
+    place.ticket = None;
+    drop(place);
     Guard { part: part.clone(), key: Some(key) }
 }
 
@@ -235,7 +236,7 @@ async fn wait_while<K: LockKey, S: HasLocks<K>>(
     key: &K,
     waits: impl Fn(&Locks<K>, &K) -> bool,
 ) {
-    std::future::poll_fn(|context| {
+    let over = std::future::poll_fn(|context| {
         part.with(|_, state| {
             if !waits(state.locks(), key) {
                 return Poll::Ready(());
@@ -243,6 +244,6 @@ async fn wait_while<K: LockKey, S: HasLocks<K>>(
             state.locks().watch(key, context.waker());
             Poll::Pending
         })
-    })
-    .await;
+    });
+    waiting(Phase::Lock, over).await;
 }

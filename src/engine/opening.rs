@@ -41,9 +41,11 @@ impl fmt::Display for OpeningStats {
     }
 }
 
+type See = dyn Fn(&OpeningStats) + Send + Sync;
+
 /// Whoever wants to know how far an opening is.
 #[derive(Clone, Default)]
-pub struct OpeningWatch(Option<Arc<dyn Fn(&OpeningStats) + Send + Sync>>);
+pub struct OpeningWatch(Option<Arc<See>>);
 
 impl OpeningWatch {
     /// Calls `see` every two seconds while a store is being opened, from any thread.

@@ -8,6 +8,7 @@ use super::disk::{Queue, Request};
 use super::error::WriteError;
 use super::limits::UNSEALED_SEGMENTS_MAX;
 use super::log::Part;
+use super::phase::{Phase, waiting};
 use super::recovery::load::remove_segment;
 use super::segment::Recipe;
 use super::turn::Turn;
@@ -75,11 +76,11 @@ impl Shell {
                     let shell = self.clone();
                     self.submit(async move { shell.seal(full).await }).detach();
                 }
-                Room::Crowded => self.wait_for_release().await,
-                Room::Unsealed => self.wait_for_seal().await,
+                Room::Crowded => waiting(Phase::Room, self.wait_for_release()).await,
+                Room::Unsealed => waiting(Phase::Room, self.wait_for_seal()).await,
                 Room::Wait => {
                     self.make_spare();
-                    self.wait_for_spare().await;
+                    waiting(Phase::Room, self.wait_for_spare()).await;
                 }
             }
         }
@@ -195,7 +196,8 @@ impl Shell {
 
     /// Waits until the ticket's frame is settled (not: durable).
     pub(crate) async fn settle(&self, ticket: Ticket) -> Result<(), WriteError> {
-        std::future::poll_fn(|context| self.with(|core| core.poll_settled(ticket, context))).await
+        let settled = std::future::poll_fn(|context| self.with(|core| core.poll_settled(ticket, context)));
+        waiting(Phase::Settle, settled).await
     }
 
     /// One part of a commit over several partitions: its log space was reserved. Returns when it is settled.

@@ -142,12 +142,24 @@ pub(crate) struct StoreCounters {
 #[derive(Debug)]
 pub(crate) struct Histogram {
     buckets: [AtomicU64; Self::BUCKETS],
+    sum_ns: AtomicU64,
 }
 
 impl Default for Histogram {
     fn default() -> Self {
-        Histogram { buckets: std::array::from_fn(|_| AtomicU64::new(0)) }
+        Histogram { buckets: std::array::from_fn(|_| AtomicU64::new(0)), sum_ns: AtomicU64::new(0) }
     }
+}
+
+/// How long things took, in classes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Distribution {
+    /// Bounds in microseconds, each with how many took less.
+    pub below: Vec<(u64, u64)>,
+    /// How many there were.
+    pub count: u64,
+    /// How long all of them took together, in nanoseconds.
+    pub sum_ns: u64,
 }
 
 impl Histogram {
@@ -173,6 +185,18 @@ impl Histogram {
 
     pub(crate) fn record_ns(&self, ns: u64) {
         self.buckets[Self::bucket(ns / 1000)].fetch_add(1, Relaxed);
+        self.sum_ns.fetch_add(ns, Relaxed);
+    }
+
+    /// With bounds that are powers of four, from 1 us to 67 s.
+    pub(crate) fn distribution(&self) -> Distribution {
+        let counts: Vec<u64> = self.buckets.iter().map(|bucket| bucket.load(Relaxed)).collect();
+        let below = |bound_us: u64| (bound_us, counts[..Self::bucket(bound_us)].iter().sum());
+        Distribution {
+            below: (0..=13).map(|power| below(1 << (2 * power))).collect(),
+            count: counts.iter().sum(),
+            sum_ns: self.sum_ns.load(Relaxed),
+        }
     }
 
     /// The value below which `share` (0 to 1) of the recorded lie, in microseconds; 0 if there are none.
@@ -243,6 +267,7 @@ pub struct StoreStats {
     pub sync_rounds: u64,
     pub sync_p50_us: u64,
     pub sync_p99_us: u64,
+    pub sync_times: Distribution,
     pub compactions: u64,
     pub compaction_failures: u64,
     pub compaction_bytes_reclaimed: u64,
@@ -263,6 +288,21 @@ pub struct StoreStats {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_distribution_counts_what_is_below_its_bounds() {
+        let histogram = Histogram::default();
+        for us in [0, 3, 4, 5, 1023, 1024, 100_000_000] {
+            histogram.record_ns(us * 1000 + 999);
+        }
+        let distribution = histogram.distribution();
+        let below = |bound| distribution.below.iter().find(|(us, _)| *us == bound).unwrap().1;
+        assert_eq!(
+            [below(1), below(4), below(16), below(1024), below(4096), below(1 << 26)],
+            [1, 2, 4, 5, 6, 6]
+        );
+        assert_eq!((distribution.count, distribution.sum_ns), (7, 100_002_059_000 + 7 * 999));
+    }
 
     #[test]
     fn percentiles_are_within_a_quarter() {

@@ -10,6 +10,7 @@ use super::error::{OpenError, WriteError};
 use super::fetch::join_all;
 use super::log::Part;
 use super::open::{Recovered, open};
+use super::order::closed;
 use super::partition::Partition;
 use super::progress::CompactionStats;
 use super::scrub::{Scrub, ScrubStats};
@@ -165,7 +166,10 @@ impl<S: Send + 'static> Store<S> {
         // In one order for all: two commits never wait for each other's reserved space.
         parts.sort_by_key(|(id, _)| *id);
         self.reserve(&parts).await?;
-        let spanning = common.order.start_spanning().await;
+        let Some(spanning) = common.order.start_spanning().await else {
+            self.release(&parts).await;
+            return Err(closed());
+        };
         let part = Part { commit: spanning.id, parts: parts.len() as u16 };
         let commits: Vec<_> = parts
             .into_iter()
@@ -238,14 +242,19 @@ impl<S: Send + 'static> Store<S> {
                 })
                 .await;
             if let Err(error) = reserved.unwrap_or(Err(WriteError::Gone)) {
-                for (id, batch) in &parts[..index] {
-                    let (shell, bytes) = (self.partition(*id).shell.clone(), batch.records_bytes());
-                    self.partition(*id).call(async move { shell.with(|core| core.release(bytes)) }).await;
-                }
+                self.release(&parts[..index]).await;
                 return Err(error);
             }
         }
         Ok(())
+    }
+
+    /// Gives up the log space of parts that won't come.
+    async fn release(&self, parts: &[(PartitionId, Batch)]) {
+        for (id, batch) in parts {
+            let (shell, bytes) = (self.partition(*id).shell.clone(), batch.records_bytes());
+            self.partition(*id).call(async move { shell.with(|core| core.release(bytes)) }).await;
+        }
     }
 
     /// Returns when everything acknowledged before the call is durable. Callers share rounds.
@@ -367,6 +376,7 @@ impl<S: Send + 'static> Store<S> {
             sync_rounds: common.counters.sync_rounds.get(),
             sync_p50_us: common.counters.sync_latency.percentile_us(0.5),
             sync_p99_us: common.counters.sync_latency.percentile_us(0.99),
+            sync_times: common.counters.sync_latency.distribution(),
             torn_tail_bytes: common.counters.torn_tail_bytes.get(),
             recovery_ns: common.counters.recovery_ns.get(),
             recovery_keys: common.counters.recovery_keys.get(),
@@ -419,7 +429,7 @@ impl<S: Send + 'static> Store<S> {
         rows
     }
 
-    /// Syncs, writes the last watermark and the hints, lets go of everything. No operation may be under way. Waits for the disk.
+    /// Refuses new changes, syncs, writes the last watermark and the hints, lets go of everything. Waits for the disk.
     ///
     /// # Errors
     /// If not everything could be made durable; the store is closed all the same.

@@ -6,6 +6,7 @@ use super::attributes::{INLINE_BYTES_MAX, InodeRecord};
 use super::chunk::{Piece, pieces};
 use super::errno::Errno;
 use super::keys;
+use super::operation::Operation;
 use super::state::LockKey;
 use super::state::Part;
 use super::types::*;
@@ -21,6 +22,7 @@ const REMOVED_CHUNKS_MAX: usize = 256 * 1024;
 impl Volume {
     /// Reads; fewer bytes only at the end of the file.
     pub async fn read(&self, inode: Inode, offset: u64, length: u32) -> Answer<Vec<u8>> {
+        Operation::on_range("read", inode, offset, length.into()).begins();
         let part = self.part_of_inode(inode).clone();
         visible(&part, &LockKey::Inode(inode)).await;
         let record = self.load(&part, inode).await?;
@@ -79,6 +81,7 @@ impl Volume {
         data: Vec<u8>,
         kill_set_id: bool,
     ) -> Answer<u32> {
+        Operation::on_range("write", inode, offset, data.len() as u64).begins();
         let part = self.part_of_inode(inode).clone();
         let _guard = lock(&part, LockKey::Inode(inode)).await;
         let ticket = self.write_locked(&part, caller, inode, offset, &data, kill_set_id).await?;

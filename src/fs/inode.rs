@@ -3,6 +3,7 @@
 use super::attributes::{InodeRecord, RECORD_BYTES_MIN};
 use super::errno::Errno;
 use super::keys;
+use super::operation::Operation;
 use super::state::LockKey;
 use super::state::{Live, Part, VolumeState};
 use super::types::*;
@@ -133,6 +134,7 @@ impl Volume {
 
     /// Attributes.
     pub async fn getattr(&self, inode: Inode) -> Answer<Attributes> {
+        Operation::on("getattr", inode).begins();
         let part = self.part_of_inode(inode).clone();
         self.look_at(&part, inode, 0).await
     }
@@ -145,6 +147,7 @@ impl Volume {
 
     /// The kernel lets go of `count` lookups; a file without a name goes with the last.
     pub async fn let_go(&self, inode: Inode, count: u64) {
+        Operation::on("forget", inode).begins();
         let part = self.part_of_inode(inode).clone();
         let (orphan, listed) = part.with(|_, state| {
             let Some(live) = state.live.get_mut(&inode) else { return (false, false) };
@@ -210,6 +213,7 @@ impl Volume {
 
     /// Changes attributes.
     pub async fn setattr(&self, caller: Caller, inode: Inode, set: SetAttributes) -> Answer<Attributes> {
+        Operation::on("setattr", inode).begins();
         let part = self.part_of_inode(inode).clone();
         let _guard = lock(&part, LockKey::Inode(inode)).await;
         let mut record = self.load(&part, inode).await?;
@@ -300,6 +304,7 @@ impl Volume {
 
     /// Where a symlink leads.
     pub async fn readlink(&self, inode: Inode) -> Answer<Vec<u8>> {
+        Operation::on("readlink", inode).begins();
         let part = self.part_of_inode(inode).clone();
         let record = self.load(&part, inode).await?;
         if record.kind != Kind::Symlink {

@@ -3,6 +3,7 @@
 use super::attributes::InodeRecord;
 use super::errno::Errno;
 use super::keys::{self, EntryRecord, NAME_BYTES_MAX};
+use super::operation::Operation;
 use super::state::LockKey;
 use super::state::{DirectoryIndex, IndexedName, Part};
 use super::types::*;
@@ -18,6 +19,7 @@ const GATHER_SLICE: usize = 1024;
 impl Volume {
     /// Finds a name; raises the inode's lookup count by one.
     pub async fn lookup(&self, parent: Inode, name: &[u8]) -> Answer<Attributes> {
+        Operation::on_name("lookup", parent, name).begins();
         if name.len() > NAME_BYTES_MAX {
             return Err(Errno::ENAMETOOLONG);
         }
@@ -70,6 +72,7 @@ impl Volume {
         count_max: usize,
         attributes: bool,
     ) -> Answer<Vec<Entry>> {
+        Operation::on("readdir", directory).begins();
         let here = self.part_of_inode(directory).clone();
         let record = self.load(&here, directory).await?;
         if record.kind != Kind::Directory {

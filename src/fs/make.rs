@@ -8,6 +8,7 @@ use super::bars::{Intent, pass_bar};
 use super::errno::Errno;
 use super::keys::{self, EntryRecord};
 use super::lookup::new_position;
+use super::operation::Operation;
 use super::state::LockKey;
 use super::state::{Live, Part};
 use super::types::*;
@@ -61,6 +62,7 @@ impl Volume {
         name: &[u8],
         new: NewInode,
     ) -> Answer<Attributes> {
+        Operation::on_name("make", parent, name).begins();
         check_name(name)?;
         if new.kind == Kind::Symlink && new.target.is_empty() {
             return Err(Errno::ENOENT);
@@ -241,6 +243,7 @@ impl Volume {
 
     /// Gives an inode another name; raises its lookup count by one. Near the new name.
     pub async fn link(&self, inode: Inode, new_parent: Inode, new_name: &[u8]) -> Answer<Attributes> {
+        Operation::on_name("link", new_parent, new_name).begins();
         check_name(new_name)?;
         let here = self.part_of_entry(new_parent, new_name).clone();
         self.parent(&here, new_parent).await?;

@@ -4,6 +4,7 @@ use super::bars::Intent;
 use super::errno::Errno;
 use super::keys::{self, EntryRecord};
 use super::lookup::new_position;
+use super::operation::Operation;
 use super::state::Part;
 use super::types::*;
 use super::unlink::{Locked, Target, note};
@@ -27,6 +28,7 @@ impl Volume {
         new_name: &[u8],
         mode: RenameMode,
     ) -> Answer<()> {
+        Operation::on_name("rename", parent, name).begins();
         check_name(new_name)?;
         let from = Place { parent, name: name.to_vec() };
         let to = Place { parent: new_parent, name: new_name.to_vec() };

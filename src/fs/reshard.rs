@@ -8,7 +8,6 @@ use std::time::Duration;
 
 /// How long what was removed while it was open may take to be cleared away.
 const RECLAIM_MAX: Duration = Duration::from_secs(600);
-const RECLAIM_POLL: Duration = Duration::from_millis(10);
 
 /// Copies a whole filesystem into a store without keys, and makes it durable there; returns how many records there are now. Nobody may use the
 /// volume meanwhile. `told` hears how many were copied, now and then. Waits for the disk.
@@ -17,15 +16,8 @@ const RECLAIM_POLL: Duration = Duration::from_millis(10);
 /// One line that says what is in the way.
 pub fn copy<T: Send + 'static>(volume: &Volume, to: &Store<T>, told: impl FnMut(u64)) -> Result<u64, String> {
     // What is half removed must not be copied by half.
-    let mut waited = Duration::ZERO;
-    while volume.counts().orphans > 0 {
-        if waited > RECLAIM_MAX {
-            return Err(
-                "files that were removed while they were open can't be cleared away: see the log".into()
-            );
-        }
-        std::thread::sleep(RECLAIM_POLL);
-        waited += RECLAIM_POLL;
+    if !volume.come_to_rest(RECLAIM_MAX) {
+        return Err("files that were removed while they were open can't be cleared away: see the log".into());
     }
     let flushed = volume.flush_and_wait();
     flushed.map_err(|error| {

@@ -2,6 +2,7 @@
 
 use super::errno::Errno;
 use super::keys;
+use super::operation::Operation;
 use super::state::LockKey;
 use super::types::*;
 use super::volume::{Volume, at};
@@ -20,6 +21,7 @@ impl Volume {
         length: u64,
         mode: AllocateMode,
     ) -> Answer<()> {
+        Operation::on_range("fallocate", inode, offset, length).begins();
         let part = self.part_of_inode(inode).clone();
         let _guard = lock(&part, LockKey::Inode(inode)).await;
         let mut record = self.load(&part, inode).await?;
@@ -32,31 +34,28 @@ impl Volume {
         if length == 0 {
             return Err(Errno::EINVAL);
         }
-        let grown = record.size.max(end);
-        let zeroed_size = match mode {
-            AllocateMode::KeepSize => return Ok(()),
-            AllocateMode::Grow => {
-                if grown > record.size {
-                    let now = self.now();
-                    record.modified = now;
-                    record.changed = now;
-                    if caller.uid != 0 {
-                        record.strip_set_id(caller.uid, caller.gid);
-                    }
-                    self.resize(&part, inode, record, grown).await?;
-                }
-                return Ok(());
-            }
-            AllocateMode::PunchHole | AllocateMode::ZeroRange { keep_size: true } => record.size,
-            AllocateMode::ZeroRange { keep_size: false } => grown,
+        let size = match mode {
+            AllocateMode::Grow | AllocateMode::ZeroRange { keep_size: false } => record.size.max(end),
+            _ => record.size,
         };
-        let ticket = self.zero_locked(&part, caller, inode, offset, length, zeroed_size).await?;
+        if matches!(mode, AllocateMode::Grow | AllocateMode::KeepSize) {
+            // Counts as a change even if no byte changes, as on local disks.
+            let now = self.now();
+            record.modified = now;
+            record.changed = now;
+            if caller.uid != 0 {
+                record.strip_set_id(caller.uid, caller.gid);
+            }
+            return self.resize(&part, inode, record, size).await;
+        }
+        let ticket = self.zero_locked(&part, caller, inode, offset, length, size).await?;
         part.settle(ticket).await?;
         Ok(())
     }
 
     /// Finds data or a hole from `offset` on; ENXIO beyond the end.
     pub async fn seek(&self, inode: Inode, offset: u64, what: Seek) -> Answer<u64> {
+        Operation::on_range("lseek", inode, offset, 0).begins();
         let part = self.part_of_inode(inode).clone();
         visible(&part, &LockKey::Inode(inode)).await;
         let record = self.load(&part, inode).await?;
@@ -98,6 +97,7 @@ impl Volume {
         to_offset: u64,
         length: u64,
     ) -> Answer<u64> {
+        Operation::on_range("copy_file_range", from, from_offset, length).begins();
         let here = self.part_of_inode(from).clone();
         let there = self.part_of_inode(to).clone();
         let overlaps =

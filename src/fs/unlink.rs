@@ -3,6 +3,7 @@
 use super::attributes::InodeRecord;
 use super::errno::Errno;
 use super::keys;
+use super::operation::Operation;
 use super::state::Part;
 use super::state::{Guard, LockKey};
 use super::types::*;
@@ -159,6 +160,7 @@ impl Volume {
 
     /// Removes a name that is no directory's.
     pub async fn unlink(&self, parent: Inode, name: &[u8]) -> Answer<()> {
+        Operation::on_name("unlink", parent, name).begins();
         let here = self.part_of_entry(parent, name).clone();
         let locked = self.lock_names(&here, vec![(parent, name.to_vec())]).await?;
         let entry = self.entry(&here, parent, name).await?.ok_or(Errno::ENOENT)?;
@@ -181,6 +183,7 @@ impl Volume {
 
     /// Removes an empty directory.
     pub async fn rmdir(&self, parent: Inode, name: &[u8]) -> Answer<()> {
+        Operation::on_name("rmdir", parent, name).begins();
         let here = self.part_of_entry(parent, name).clone();
         let locked = self.lock_names(&here, vec![(parent, name.to_vec())]).await?;
         let entry = self.entry(&here, parent, name).await?.ok_or(Errno::ENOENT)?;

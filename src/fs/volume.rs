@@ -8,9 +8,11 @@ use super::chunk;
 use super::directory::Flush;
 use super::errno::Errno;
 use super::keys::{self, MetaRecord, NAME_BYTES_MAX};
+use super::operation::Operation;
 use super::paths::Paths;
 use super::state::{Counter, Part, VolumeState};
 use super::types::*;
+use crate::engine::reshard::wait;
 use crate::engine::{
     Batch, Blockers, Config, Number, OpenError, PartitionId, Policy, Recovered, Store, World, WriteError,
 };
@@ -18,7 +20,10 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+/// How often it is looked whether everything has come to rest.
+const REST_POLL: Duration = Duration::from_millis(2);
 /// Name of the option under which a store keeps the size of its chunks.
 const CHUNK_OPTION: &str = "chunk-bytes";
 /// Sizes of chunks that can be asked for, in bytes: powers of two in this range.
@@ -181,6 +186,24 @@ impl Volume {
         flushed
     }
 
+    /// Waits until what goes on by itself has come to its end, so long at most: inodes that were let go of, files without a name that are
+    /// cleared away. Whether it has. For who dispatches nothing meanwhile.
+    pub fn come_to_rest(&self, wait_max: Duration) -> bool {
+        let mut waited = Duration::ZERO;
+        loop {
+            for part in self.inner.store.partitions() {
+                // Behind everything that was posted before.
+                wait(part.call(async {}));
+            }
+            let read_only = self.inner.store.config().read_only;
+            if read_only || self.counts().orphans == 0 || waited >= wait_max {
+                return read_only || self.counts().orphans == 0;
+            }
+            std::thread::sleep(REST_POLL);
+            waited += REST_POLL;
+        }
+    }
+
     /// The store below.
     pub fn store(&self) -> &Store<VolumeState> {
         &self.inner.store
@@ -251,6 +274,7 @@ impl Volume {
 
     /// Makes everything acknowledged durable (fsync, fsyncdir, syncfs).
     pub async fn sync(&self) -> Answer<()> {
+        Operation::on("sync", Inode::ROOT).begins();
         match self.inner.store.sync().await {
             // What can't be made durable is an I/O error to whoever asked for it.
             Err(WriteError::ReadOnly(_)) if !self.inner.store.config().read_only => Err(Errno::EIO),
@@ -260,6 +284,7 @@ impl Volume {
 
     /// True numbers.
     pub async fn statfs(&self) -> Answer<Statistics> {
+        Operation::on("statfs", Inode::ROOT).begins();
         let space = self.inner.store.space().map_err(|_| Errno::EIO)?;
         let counts = self.counts();
         Ok(Statistics {

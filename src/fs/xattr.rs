@@ -2,6 +2,7 @@
 
 use super::errno::Errno;
 use super::keys;
+use super::operation::Operation;
 use super::state::LockKey;
 use super::types::*;
 use super::volume::Volume;
@@ -12,18 +13,20 @@ use crate::engine::locks::{lock, visible};
 const VALUE_BYTES_MAX: usize = 64 * 1024;
 /// The longest name, in bytes.
 const NAME_BYTES_MAX: usize = 255;
-/// Of ours, made up when asked for; see [`Volume::getxattr`].
+/// Of ours, see [`Volume::made_up`].
 const OWN_PREFIX: &[u8] = b"user.bitkv.";
 
 impl Volume {
-    /// An extended attribute; ENODATA if there is none. `user.bitkv.partition` tells where an inode lives; it isn't listed.
+    /// An extended attribute; ENODATA if there is none. Those that begin with `user.bitkv.` are made up when asked for, and never listed:
+    /// see [`made_up`](Self::made_up).
     pub async fn getxattr(&self, inode: Inode, name: &[u8]) -> Answer<Vec<u8>> {
+        Operation::on_name("getxattr", inode, name).begins();
         let part = self.part_of_inode(inode).clone();
         check_namespace(name)?;
         visible(&part, &LockKey::Inode(inode)).await;
         let record = self.load(&part, inode).await?;
-        if name == b"user.bitkv.partition" {
-            return Ok(part.id().to_string().into_bytes());
+        if let Some(own) = name.strip_prefix(OWN_PREFIX) {
+            return self.made_up(&part, inode, &record, own).await;
         }
         if record.xattrs == 0 {
             return Err(Errno::ENODATA);
@@ -35,6 +38,7 @@ impl Volume {
 
     /// Names of the extended attributes, each followed by a zero byte.
     pub async fn listxattr(&self, inode: Inode) -> Answer<Vec<u8>> {
+        Operation::on("listxattr", inode).begins();
         let part = self.part_of_inode(inode).clone();
         visible(&part, &LockKey::Inode(inode)).await;
         let record = self.load(&part, inode).await?;
@@ -62,6 +66,7 @@ impl Volume {
         value: &[u8],
         mode: XattrMode,
     ) -> Answer<()> {
+        Operation::on_name("setxattr", inode, name).begins();
         check_namespace(name)?;
         check_writable(name)?;
         if value.len() > VALUE_BYTES_MAX {
@@ -89,6 +94,7 @@ impl Volume {
 
     /// Removes an extended attribute; ENODATA if there is none.
     pub async fn removexattr(&self, _caller: Caller, inode: Inode, name: &[u8]) -> Answer<()> {
+        Operation::on_name("removexattr", inode, name).begins();
         check_namespace(name)?;
         check_writable(name)?;
         let part = self.part_of_inode(inode).clone();
@@ -114,11 +120,12 @@ fn check_namespace(name: &[u8]) -> Answer<()> {
         return Err(Errno::ERANGE);
     }
     let known = [&b"user."[..], b"trusted.", b"security."];
-    if !known.iter().any(|prefix| name.starts_with(prefix) && name.len() > prefix.len()) {
+    match known.iter().find(|prefix| name.starts_with(prefix)) {
+        Some(prefix) if name.len() == prefix.len() => Err(Errno::EINVAL),
+        Some(_) => Ok(()),
         // Among them the access control lists of `system.`, which aren't enforced yet and so must not seem to be.
-        return Err(Errno::EOPNOTSUPP);
+        None => Err(Errno::EOPNOTSUPP),
     }
-    Ok(())
 }
 
 fn check_writable(name: &[u8]) -> Answer<()> {

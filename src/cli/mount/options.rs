@@ -32,7 +32,7 @@ pub enum LogFormat {
 /// How requests come from the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Transport {
-    /// /dev/fuse, for as long as the ring is young
+    /// The ring where the kernel has it, else /dev/fuse
     Auto,
     /// FUSE over io_uring: Linux 6.14 and its fuse module's parameter enable_uring
     Ring,
@@ -138,6 +138,9 @@ pub struct Options {
     #[arg(long, default_value_t = 8, value_name = "N", help_heading = "Kernel")]
     pub threads: usize,
 
+    /// From which time on an operation goes into .bitkv/slowlog; 0: none does
+    #[arg(long, value_parser = units::time, default_value = "100ms", value_name = "TIME", help_heading = "Log")]
+    pub slowlog_threshold: Duration,
     /// Write the log to this file [default: standard error in the foreground, no log otherwise]
     #[arg(long, value_name = "FILE", help_heading = "Log")]
     pub log_file: Option<PathBuf>,

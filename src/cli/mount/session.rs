@@ -46,9 +46,13 @@ pub(super) fn run(options: &Options, ready: impl FnOnce() -> bool) -> Result<(),
     watch_signals(sender.clone(), mounting.clone())?;
     prepare_mountpoint(options)?;
     let over_ring = transport::choose(options)?;
+    if over_ring && system::give_way() {
+        tracing::debug!("all threads give way to those they answer");
+    }
     let volume = open(options, over_ring)?;
     let store = volume.store();
     let traffic = Traffic::new(store.clock().clone(), store.partition_count());
+    traffic.journal().set_threshold(options.slowlog_threshold);
     let source = VolumeSource::new(volume.clone(), traffic.clone(), log);
     let (uid, gid) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
     let control = Control::new(Box::new(source), uid, gid);
@@ -62,11 +66,15 @@ pub(super) fn run(options: &Options, ready: impl FnOnce() -> bool) -> Result<(),
         false => Ok(None),
     };
     let adapter = Classic::new(volume.clone(), control, traffic.clone());
+    let prepared_ring = matches!(prepared, Ok(Some(_)));
     // From here on a signal ends the mount in order; before, there was nothing to be put in order.
     mounting.store(true, Ordering::SeqCst);
     let served = prepared.and_then(|prepared| {
         let serving = mount::mount(adapter, &options.mountpoint, &settings(options), prepared)
             .map_err(|error| format!("{}: mounting failed: {error}", options.mountpoint.display()))?;
+        if prepared_ring {
+            transport::accept(options, serving.transport())?;
+        }
         traffic.set_transport(serving.transport());
         serve(options, serving, sender, &endings, ready)
     });

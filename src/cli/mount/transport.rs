@@ -10,8 +10,7 @@ use crate::fs::transport::ring::{self, Server, Threads};
 /// # Errors
 /// Why not, if nothing else will do.
 pub(super) fn choose(options: &Options) -> Result<bool, String> {
-    // By itself not yet: the ring has passed fewer tests.
-    if options.transport != Transport::Ring {
+    if options.transport == Transport::Dev {
         return Ok(false);
     }
     match offered(options) {
@@ -31,13 +30,21 @@ pub(super) fn prepare(options: &Options, server: Server) -> Result<Option<Thread
     }
 }
 
-/// How many threads that dispatch operations may wait for the disk at once: one stays free to take the next request.
+/// Whether a mount that was prepared for the ring will do, whose requests come this way.
+///
+/// # Errors
+/// Why not, if nothing else than the ring will do.
+pub(super) fn accept(options: &Options, transport: &str) -> Result<(), String> {
+    match transport {
+        "ring" => Ok(()),
+        _ => without(options, "the kernel didn't agree when it was mounted"),
+    }
+}
+
+/// How many threads that dispatch operations may wait for the disk at once: one stays free to take the next request. Those of the ring never
+/// do: what they ask of the disk goes through their own rings.
 pub(super) fn blocking_threads_max(options: &Options, over_ring: bool) -> usize {
-    let threads = match over_ring {
-        true => ring::queue_count().map_or(1, usize::from),
-        false => options.threads,
-    };
-    threads.saturating_sub(1)
+    if over_ring { 0 } else { options.threads.saturating_sub(1) }
 }
 
 /// What to do without the ring.

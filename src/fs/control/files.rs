@@ -19,6 +19,7 @@ pub(super) enum Trigger {
     Sync,
     LogLevel,
     Scrub,
+    Follow,
 }
 
 const fn shows(name: &'static str, render: fn(&Control) -> String) -> File {
@@ -51,4 +52,9 @@ pub(super) const FILES: &[File] = &[
     does("sync", Trigger::Sync),
     both("log_level", |control| render::log_level(control.source.log_level()), Trigger::LogLevel),
     both("scrub", |control| render::scrub(&control.source.scrub_stats()), Trigger::Scrub),
+    shows("metrics", |control| {
+        render::metrics(&control.source.report(), control.source.latch_reason().is_some())
+    }),
+    shows("slowlog", |control| render::slowlog(&control.source.slow_operations())),
+    both("accesslog", |control| render::accesslog(&control.source.followed_operations()), Trigger::Follow),
 ];

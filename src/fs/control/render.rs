@@ -1,5 +1,11 @@
 //! What the control files show: numbers to text. Pure.
 
+mod journal;
+mod metrics;
+
+pub(super) use journal::{accesslog, slowlog};
+pub(super) use metrics::metrics;
+
 use super::report::{Damage, Report};
 use crate::engine::progress::CompactionPhase;
 use crate::engine::scrub::ScrubStats;
@@ -106,6 +112,7 @@ fn rows(report: &Report) -> Vec<Row> {
         row("cleanup_failures", s.cleanup_failures, Count),
         row("turns_passed_on", sum(|row| row.passed_on), Count),
         row("panics", sum(|row| row.panics), Count),
+        row("slow_operations", report.slow_operations, Count),
         row("last_number", s.last_number, Count),
         row("settled", s.settled, Count),
         row("stable", s.stable, Count),

@@ -2,7 +2,8 @@
 
 use crate::engine::progress::CompactionStats;
 use crate::engine::scrub::ScrubStats;
-use crate::engine::stats::{SegmentStats, StoreStats};
+use crate::engine::stats::{Distribution, SegmentStats, StoreStats};
+use crate::fs::journal::Entry;
 use crate::fs::traffic::Latency;
 use crate::fs::types::{Answer, Time};
 use crate::fs::volume::Counts;
@@ -25,6 +26,10 @@ pub struct Report {
     pub counts: Counts,
     /// How long operations take, partition by partition.
     pub latencies: Vec<Latency>,
+    /// The same in full.
+    pub distributions: Vec<Distribution>,
+    /// How many operations were slow.
+    pub slow_operations: u64,
     /// How far compaction is, partition by partition.
     pub compactions: Vec<CompactionStats>,
     /// Whether compaction is paused.
@@ -62,6 +67,12 @@ pub trait Source: Send + Sync {
     fn losses(&self) -> Vec<String>;
     /// Why the store takes no changes any more, if so.
     fn latch_reason(&self) -> Option<String>;
+    /// The last operations that were slow, oldest first.
+    fn slow_operations(&self) -> Vec<Entry>;
+    /// The last operations of all, oldest first; there are some only of times when somebody followed.
+    fn followed_operations(&self) -> Vec<Entry>;
+    /// Somebody follows the operations from now on, for some seconds.
+    fn follow_operations(&self);
     /// Options in effect, by name.
     fn options(&self) -> Vec<(&'static str, String)>;
     /// How many partitions there are.

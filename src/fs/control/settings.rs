@@ -2,6 +2,23 @@
 
 use super::units;
 use crate::engine::Tune;
+use std::time::Duration;
+
+/// A change of an option.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) enum Change {
+    /// The store carries it out.
+    Store(Tune),
+    /// From which time on an operation is slow.
+    SlowThreshold(Duration),
+}
+
+const SLOW_THRESHOLD: &str = "slowlog-threshold";
+
+/// The name and value of the time from which on an operation is slow.
+pub(super) fn show_threshold(threshold: Duration) -> (&'static str, String) {
+    (SLOW_THRESHOLD, format!("{}us", threshold.as_micros()))
+}
 
 /// An option's name and value.
 pub(super) fn show(setting: Tune) -> (&'static str, String) {
@@ -17,7 +34,14 @@ pub(super) fn show(setting: Tune) -> (&'static str, String) {
 }
 
 /// The change that a line asks for. None: there is no such option, or it can't change; None within: that is no value for it.
-pub(super) fn parse(name: &str, value: &str) -> Option<Option<Tune>> {
+pub(super) fn parse(name: &str, value: &str) -> Option<Option<Change>> {
+    match name {
+        SLOW_THRESHOLD => Some(units::time(value).ok().map(Change::SlowThreshold)),
+        _ => parse_tune(name, value).map(|change| change.map(Change::Store)),
+    }
+}
+
+fn parse_tune(name: &str, value: &str) -> Option<Option<Tune>> {
     let share = |share: &f64| (0.0..=1.0).contains(share);
     Some(match name {
         "auto-compact" => value.parse().ok().map(Tune::AutoCompact),
@@ -34,7 +58,6 @@ pub(super) fn parse(name: &str, value: &str) -> Option<Option<Tune>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn what_is_shown_can_be_written_back() {
@@ -49,9 +72,14 @@ mod tests {
         ];
         for setting in settings {
             let (name, value) = show(setting);
-            assert_eq!(parse(name, &value), Some(Some(setting)), "{name}={value}");
+            assert_eq!(parse(name, &value), Some(Some(Change::Store(setting))), "{name}={value}");
         }
-        assert_eq!(parse("compact-rate", "10M"), Some(Some(Tune::CompactBytesPerSecond(10 << 20))));
+        let ten = Change::Store(Tune::CompactBytesPerSecond(10 << 20));
+        assert_eq!(parse("compact-rate", "10M"), Some(Some(ten)));
+        for threshold in [Duration::ZERO, Duration::from_micros(1), Duration::from_secs(7)] {
+            let (name, value) = show_threshold(threshold);
+            assert_eq!(parse(name, &value), Some(Some(Change::SlowThreshold(threshold))), "{name}={value}");
+        }
     }
 
     #[test]
@@ -62,6 +90,7 @@ mod tests {
             ("compact-threshold", "NaN"),
             ("compact-rate", "-1"),
             ("compact-window", "25:00-26:00"),
+            ("slowlog-threshold", "-1s"),
         ] {
             assert_eq!(parse(name, value), Some(None), "{name}={value}");
         }

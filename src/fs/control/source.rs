@@ -1,15 +1,20 @@
 //! The control directory's source: a mounted volume.
 
 use super::report::{Damage, Finished, Pending, Report, Source};
-use super::settings;
+use super::settings::{self, Change};
 use crate::engine::scrub::ScrubStats;
 use crate::engine::stats::SegmentStats;
 use crate::engine::{Durability, PartitionId, Tune};
 use crate::fs::errno::Errno;
+use crate::fs::journal::Entry;
 use crate::fs::traffic::{Latency, Traffic};
 use crate::fs::types::{Answer, Time};
 use crate::fs::volume::Volume;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long operations are recorded for somebody who doesn't come back.
+const FOLLOWED_FOR: Duration = Duration::from_secs(3);
 
 /// A log whose level can be changed while it runs.
 pub trait LogLevel: Send + Sync {
@@ -45,12 +50,16 @@ impl Source for VolumeSource {
         let store = self.volume.store();
         let latencies: Vec<Latency> =
             (0..store.partition_count()).map(|id| self.traffic.latency(PartitionId(id))).collect();
+        let distributions =
+            (0..store.partition_count()).map(|id| self.traffic.distribution(PartitionId(id))).collect();
         let uptime_ns = store.clock().monotonic_ns().saturating_sub(self.started_ns);
         Report {
             uptime_seconds: uptime_ns / 1_000_000_000,
             store: store.stats(),
             counts: self.volume.counts(),
             latencies,
+            distributions,
+            slow_operations: self.traffic.journal().slow_count(),
             compactions: store.compaction_stats(),
             compaction_paused: store.tuned().contains(&Tune::Paused(true)),
             transport: self.traffic.transport(),
@@ -81,6 +90,18 @@ impl Source for VolumeSource {
         self.volume.store().read_only_reason()
     }
 
+    fn slow_operations(&self) -> Vec<Entry> {
+        self.traffic.journal().slow()
+    }
+
+    fn followed_operations(&self) -> Vec<Entry> {
+        self.traffic.journal().followed()
+    }
+
+    fn follow_operations(&self) {
+        self.traffic.follow(FOLLOWED_FOR);
+    }
+
     fn options(&self) -> Vec<(&'static str, String)> {
         let config = self.volume.store().config();
         let mut options = vec![("partitions", self.partition_count().to_string())];
@@ -97,6 +118,7 @@ impl Source for VolumeSource {
             ("chunk-size", self.volume.chunk_bytes().to_string()),
             ("compact-delay", format!("{}ms", config.compact_start_delay.as_millis())),
             ("open-files", config.open_files_max.to_string()),
+            settings::show_threshold(self.traffic.journal().threshold()),
         ]);
         options.extend(self.volume.store().tuned().into_iter().map(settings::show));
         options.extend([
@@ -133,7 +155,7 @@ impl Source for VolumeSource {
 
     fn set_options(&self, changes: &[(&str, &str)]) -> Answer<()> {
         let known = self.options();
-        let parsed: Answer<Vec<Tune>> = changes
+        let parsed: Answer<Vec<Change>> = changes
             .iter()
             .map(|(name, value)| match settings::parse(name.trim(), value.trim()) {
                 Some(change) => change.ok_or(Errno::EINVAL),
@@ -142,8 +164,17 @@ impl Source for VolumeSource {
             })
             .collect();
         for change in parsed? {
-            tracing::info!("changed: {}={}", settings::show(change).0, settings::show(change).1);
-            self.volume.store().tune(change);
+            let (name, value) = match change {
+                Change::Store(change) => {
+                    self.volume.store().tune(change);
+                    settings::show(change)
+                }
+                Change::SlowThreshold(threshold) => {
+                    self.traffic.journal().set_threshold(threshold);
+                    settings::show_threshold(threshold)
+                }
+            };
+            tracing::info!("changed: {name}={value}");
         }
         Ok(())
     }

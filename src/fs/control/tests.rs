@@ -2,6 +2,7 @@ use super::report::{Damage, Finished, Pending, Report};
 use super::*;
 use crate::engine::scrub::ScrubStats;
 use crate::engine::stats::SegmentStats;
+use crate::fs::journal::Entry;
 use std::future::Future;
 use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll, Waker};
@@ -17,6 +18,7 @@ struct Fake {
     changes: Mutex<Vec<(String, String)>>,
     paused: AtomicBool,
     scrub: Mutex<Option<(u64, Finished)>>,
+    follows: AtomicU64,
 }
 
 impl Source for Arc<Fake> {
@@ -39,6 +41,15 @@ impl Source for Arc<Fake> {
     }
     fn latch_reason(&self) -> Option<String> {
         None
+    }
+    fn slow_operations(&self) -> Vec<Entry> {
+        Vec::new()
+    }
+    fn followed_operations(&self) -> Vec<Entry> {
+        Vec::new()
+    }
+    fn follow_operations(&self) {
+        self.follows.fetch_add(1, Ordering::Relaxed);
     }
     fn options(&self) -> Vec<(&'static str, String)> {
         Vec::new()
@@ -262,4 +273,17 @@ fn options_are_written_back_as_they_are_shown() {
     assert_eq!(write(&control, "config", "compact-rate=10M\nauto-compact=false\n"), Ok(()));
     let pair = |name: &str, value: &str| (name.to_string(), value.to_string());
     assert_eq!(*fake.changes.lock(), [pair("compact-rate", "10M"), pair("auto-compact", "false")]);
+}
+
+#[test]
+fn operations_are_followed_by_order_only() {
+    let (control, fake) = control();
+    open(&control, "accesslog");
+    assert_eq!(fake.follows.load(Ordering::Relaxed), 0, "a look doesn't begin it");
+    assert_eq!(write(&control, "accesslog", "follow\n"), Ok(()));
+    assert_eq!(fake.follows.load(Ordering::Relaxed), 1);
+    for wrong in ["", "on\n", "follow\nfollow\n"] {
+        assert_eq!(write(&control, "accesslog", wrong), Err(Errno::EINVAL), "{wrong:?}");
+    }
+    assert_eq!(write(&control, "slowlog", "x\n"), Err(Errno::EPERM));
 }

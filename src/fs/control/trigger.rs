@@ -120,6 +120,13 @@ impl Control {
                 }
                 Ok(())
             }
+            Trigger::Follow => match lines(text)?[..] {
+                ["follow"] => {
+                    self.source.follow_operations();
+                    Ok(())
+                }
+                _ => Err(Errno::EINVAL),
+            },
             Trigger::LogLevel => match lines(text)?[..] {
                 [level] => self.source.set_log_level(level),
                 _ => Err(Errno::EINVAL),

@@ -17,18 +17,19 @@ pub fn size(text: &str) -> Result<u64, String> {
     number.checked_mul(factor).ok_or_else(|| format!("{text} is too large"))
 }
 
-/// `500ms`, `1s`, `5m`, `2h`; without a unit, seconds.
+/// `100us`, `500ms`, `1s`, `5m`, `2h`; without a unit, seconds.
 pub fn time(text: &str) -> Result<Duration, String> {
     let (digits, unit) = split(text);
     let number: u64 = digits.parse().map_err(|_| format!("{text} is no time; write 500ms, 1s, 5m or 2h"))?;
-    let factor_ms: u64 = match unit {
-        "ms" => 1,
-        "" | "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return Err(format!("{unit} is no unit of time; use ms, s, m or h")),
+    let factor_us: u64 = match unit {
+        "us" => 1,
+        "ms" => 1000,
+        "" | "s" => 1_000_000,
+        "m" => 60_000_000,
+        "h" => 3_600_000_000,
+        _ => return Err(format!("{unit} is no unit of time; use us, ms, s, m or h")),
     };
-    number.checked_mul(factor_ms).map(Duration::from_millis).ok_or_else(|| format!("{text} is too long"))
+    number.checked_mul(factor_us).map(Duration::from_micros).ok_or_else(|| format!("{text} is too long"))
 }
 
 fn split(text: &str) -> (&str, &str) {
@@ -49,6 +50,7 @@ mod tests {
             size("").is_err() && size("5x").is_err() && size("99999999999T").is_err() && size("-1").is_err()
         );
         assert_eq!(time("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(time("100us"), Ok(Duration::from_micros(100)));
         assert_eq!(time("1s"), Ok(Duration::from_secs(1)));
         assert_eq!(time("2h"), Ok(Duration::from_secs(7200)));
         assert!(time("1d").is_err() && time("s").is_err());

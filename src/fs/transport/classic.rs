@@ -61,10 +61,7 @@ impl Classic {
     ) {
         let Some(passage) = self.traffic.enter(self.volume.partition_near(near)) else { return };
         let operation = operation(self.volume.clone());
-        self.volume.dispatch(near, async move {
-            operation.await;
-            drop(passage);
-        });
+        self.volume.dispatch(near, passage.carry(operation));
     }
 
     fn make(

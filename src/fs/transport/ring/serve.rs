@@ -40,10 +40,7 @@ impl Server {
     ) {
         let Some(passage) = self.traffic.enter(self.volume.partition_near(near)) else { return };
         let operation = operation(self.volume.clone());
-        self.volume.dispatch(near, async move {
-            operation.await;
-            drop(passage);
-        });
+        self.volume.dispatch(near, passage.carry(operation));
     }
 
     /// Takes a request, and has it answered now or later.
