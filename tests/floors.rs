@@ -18,6 +18,7 @@ const FLOORS: &[&[&str]] = &[
     ],
     &["engine/format"],
     &["engine/allowance", "engine/batch", "engine/clock", "engine/disk", "engine/gate"],
+    &["engine/opening"],
     &["engine/turn"],
     &["engine/config", "engine/keydir", "engine/scan", "engine/log"],
     &["engine/tuning"],

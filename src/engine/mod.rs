@@ -19,6 +19,7 @@ pub mod limits;
 pub mod locks;
 mod log;
 mod open;
+pub mod opening;
 mod order;
 mod partition;
 pub mod phase;

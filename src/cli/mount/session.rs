@@ -2,6 +2,7 @@
 
 use super::Options;
 use super::log;
+use super::opening;
 use super::options::SyncMode;
 use super::system;
 use super::transport;
@@ -174,6 +175,7 @@ fn open(options: &Options, over_ring: bool) -> Result<Volume, String> {
         SyncMode::Always => Durability::Always,
         SyncMode::Fsync => Durability::Explicit,
     };
+    let (opening_watch, bar) = opening::watch(options);
     let config = Config {
         partitions: options.partitions,
         create: true,
@@ -190,6 +192,7 @@ fn open(options: &Options, over_ring: bool) -> Result<Volume, String> {
         compact_window: options.compact_window,
         open_files_max: options.open_files,
         lock_wait: options.lock_wait,
+        opening_watch,
     };
     let volume = VolumeConfig {
         chunk_bytes: u32::try_from(options.chunk_size).unwrap_or(u32::MAX),
@@ -198,7 +201,9 @@ fn open(options: &Options, over_ring: bool) -> Result<Volume, String> {
         blocking_threads_max: transport::blocking_threads_max(options, over_ring),
         repairing: false,
     };
-    Volume::open(world, config, volume).map_err(|error| format!("{name}: {error}"))
+    let opened = Volume::open(world, config, volume);
+    drop(bar);
+    opened.map_err(|error| format!("{name}: {error}"))
 }
 
 /// A mount whose daemon has died is taken away; then there must be a directory.
