@@ -6,7 +6,7 @@ use crate::engine::config::{Config, Durability};
 use crate::engine::disk::sim::{Crash, SimDisk};
 use crate::engine::simulator::Player;
 use crate::engine::stats::StoreStats;
-use crate::engine::{Batch, Partition, PartitionId, Policy, Store, World, WriteError};
+use crate::engine::{Batch, OpenError, Partition, PartitionId, Policy, Store, World, WriteError};
 use parking_lot::Mutex;
 use std::future::Future;
 use std::sync::Arc;
@@ -52,16 +52,29 @@ impl Rig {
     }
 
     pub(super) fn open(&mut self) {
+        self.try_open().expect("a healthy store");
+    }
+
+    fn try_open(&mut self) -> Result<(), OpenError> {
         let world = World {
             disk: Arc::new(self.disk.clone()),
             clock: self.clock.clone(),
             seed: self.seed,
             policy: Policy::Manual,
         };
-        let store = Store::open(world, self.config.clone(), |_| Ok(())).expect("a healthy store");
+        let store = Store::open(world, self.config.clone(), |_| Ok(()))?;
         let mut player = Player::new(&store, &self.disk, &self.clock, self.seed);
         player.leave_time_alone();
         self.open = Some((store, player));
+        Ok(())
+    }
+
+    /// Another store of these settings, on a disk that has it.
+    pub(super) fn beside(&self, disk: SimDisk) -> Result<Rig, String> {
+        let (clock, config) = (SimClock::new(), self.config.clone());
+        let mut rig = Rig { disk, clock, config, seed: self.seed ^ 2, open: None };
+        rig.try_open().map_err(|error| format!("it doesn't open: {error}"))?;
+        Ok(rig)
     }
 
     pub(super) fn store(&self) -> &Store<()> {
@@ -156,6 +169,15 @@ impl Rig {
     pub(super) fn get(&mut self, key: &str) -> Option<Vec<u8>> {
         let key = key.as_bytes().to_vec();
         self.run(|_, inside| async move { inside.get(&key).await }).expect("a get")
+    }
+
+    pub(super) fn get_in(&mut self, partition: PartitionId, key: &[u8]) -> Option<Vec<u8>> {
+        let key = key.to_vec();
+        let got = self.run(|store, _| async move {
+            let inside = store.partition(partition).clone();
+            store.partition(partition).call(async move { inside.get(&key).await }).await
+        });
+        got.expect("an answer").expect("a get")
     }
 
     pub(super) fn sync(&mut self) {
