@@ -52,12 +52,31 @@ fn batches_over_partitions_are_whole_to_everybody() {
             scope.spawn(move || {
                 for i in 0..200 {
                     engine.commit(all(thread * 1000 + i)).unwrap();
+                    if i % 20 == 0 {
+                        engine.sync().unwrap();
+                    }
                 }
             });
         }
+        scope.spawn(|| {
+            let number = |value: Option<Vec<u8>>| String::from_utf8(value.unwrap()).unwrap();
+            let mut one_by_one = Batch::new();
+            for step in 0..500u64 {
+                one_by_one.put("first", step.to_string()).put("second", step.to_string());
+                one_by_one.put("third", step.to_string());
+                engine.commit(std::mem::take(&mut one_by_one)).unwrap();
+                let seen =
+                    ["third", "second", "first"].map(|key| number(engine.get(key.as_bytes()).unwrap()));
+                assert_eq!(seen, [step.to_string(), step.to_string(), step.to_string()]);
+            }
+        });
     });
     let values: Vec<_> = keys.iter().map(|key| engine.get(key.as_bytes()).unwrap().unwrap()).collect();
     assert!(values.windows(2).all(|pair| pair[0] == pair[1]), "the last batch is there whole: {values:?}");
+    engine.close().unwrap();
+    let engine = Engine::open(directory.path(), options()).unwrap();
+    let again: Vec<_> = keys.iter().map(|key| engine.get(key.as_bytes()).unwrap().unwrap()).collect();
+    assert_eq!(again, values);
     engine.close().unwrap();
 }
 

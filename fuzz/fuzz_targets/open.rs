@@ -8,7 +8,7 @@
 use bitkv::engine::clock::SimClock;
 use bitkv::engine::disk::Disk;
 use bitkv::engine::disk::sim::{Crash, SimDisk};
-use bitkv::engine::format::{FRAME_HEADER_BYTES, FrameHeader, SegmentHeader, crc};
+use bitkv::engine::format::{FRAME_HEADER_BYTES, FrameHeader, Origin, SegmentHeader, crc};
 use bitkv::engine::simulator::Player;
 use bitkv::engine::{Batch, Config, Durability, PartitionId, Policy, Store, World};
 use libfuzzer_sys::fuzz_target;
@@ -151,15 +151,19 @@ fn injure(disk: &SimDisk, [what, which, a, b, c, bytes @ ..]: [u8; 8]) {
     }
 }
 
-/// Offsets of the frames of a segment.
+/// Offsets of the frames of a segment; in a packed one, values lie before the first.
 fn frames(content: &[u8]) -> Vec<usize> {
     let Ok(header) = SegmentHeader::decode(content) else { return Vec::new() };
     let (mut offset, mut found) = (header.encoded_length(), Vec::new());
-    while let Some(rest) = content.get(offset..)
-        && let Ok(frame) = FrameHeader::decode(rest, header.salt)
-    {
-        found.push(offset);
-        offset += frame.length as usize;
+    while let Some(rest) = content.get(offset..).filter(|rest| !rest.is_empty()) {
+        match FrameHeader::decode(rest, header.salt) {
+            Ok(frame) => {
+                found.push(offset);
+                offset += frame.length as usize;
+            }
+            Err(_) if header.origin == Origin::Packed && found.is_empty() => offset += 8,
+            Err(_) => break,
+        }
     }
     found
 }

@@ -25,6 +25,7 @@ pub(crate) fn close<'a>(
     if common.config.read_only {
         return Ok(());
     }
+    common.order.begin_ending();
     for shell in shells.clone() {
         wait_until_quiet(shell);
     }

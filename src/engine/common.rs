@@ -116,7 +116,7 @@ impl Common {
         self.random.lock().next() as u32
     }
 
-    /// Reads on this thread once it has left its turn, if it may wait, else through the partition's worker.
+    /// Reads as an errand of this thread's turn.
     pub(crate) async fn read(
         &self,
         partition: PartitionId,
@@ -124,42 +124,23 @@ impl Common {
         offset: u64,
         length: usize,
     ) -> io::Result<Vec<u8>> {
-        let (sender, receiver) = oneshot::channel();
-        let disk = self.disk.clone();
-        let queue = Queue::Worker(partition.index());
-        Turn::errand(Errand {
-            here: Box::new(move |may_wait| {
-                let done: Done<_> = Box::new(move |result| drop(sender.send(result)));
-                if may_wait {
-                    let mut buffer = vec![0; length];
-                    let result = file.read_at(offset, &mut buffer).map(|count| {
-                        buffer.truncate(count);
-                        buffer
-                    });
-                    done(result);
-                } else {
-                    disk.submit(queue, Request::Read { file, offset, length, done });
-                }
-            }),
-        });
-        waiting(Phase::Read, receiver).await.unwrap_or_else(|_| Err(gone()))
+        waiting(Phase::Read, self.ask(partition, |done| Request::Read { file, offset, length, done })).await
     }
 
-    /// Syncs a file's data, on this thread once it has left its turn, if it may wait, else through the worker.
+    /// Syncs a file's data as an errand of this thread's turn.
     pub(crate) async fn sync_file(&self, partition: PartitionId, file: FileHandle) -> io::Result<()> {
+        self.ask(partition, |done| Request::Sync { file, done }).await
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        partition: PartitionId,
+        request: impl FnOnce(Done<T>) -> Request,
+    ) -> io::Result<T> {
         let (sender, receiver) = oneshot::channel();
-        let disk = self.disk.clone();
+        let request = request(Box::new(move |result| drop(sender.send(result))));
         let queue = Queue::Worker(partition.index());
-        Turn::errand(Errand {
-            here: Box::new(move |may_wait| {
-                let done: Done<_> = Box::new(move |result| drop(sender.send(result)));
-                if may_wait {
-                    done(file.sync_data());
-                } else {
-                    disk.submit(queue, Request::Sync { file, done });
-                }
-            }),
-        });
+        Turn::errand(Errand { request, disk: self.disk.clone(), queue });
         receiver.await.unwrap_or_else(|_| Err(gone()))
     }
 

@@ -184,15 +184,33 @@ impl Core {
         records_bytes: usize,
         changes: impl ExactSizeIterator<Item = ChangeView<'a>>,
     ) -> Option<Appended> {
-        if self.common.order.is_latched()
-            || self.wants_spare()
-            || !self.log.fits(records_bytes, self.spoken_for)
-        {
+        if !self.has_room_now(records_bytes) {
             return None;
         }
         let ticket = self.append_changes(records_bytes, changes, None);
         self.leave();
         Some(if self.is_settled(ticket) { Appended::Settled } else { Appended::Owed(ticket) })
+    }
+
+    /// Whether so many bytes of records can be appended without waiting for anything.
+    pub(crate) fn has_room_now(&self, records_bytes: usize) -> bool {
+        self.common.order.check_open().is_ok()
+            && !self.wants_spare()
+            && self.log.fits(records_bytes, self.spoken_for)
+    }
+
+    /// Appends one part of a commit over several partitions and hands it over; there must be room.
+    pub(crate) fn append_part_now<'a>(
+        &mut self,
+        records_bytes: usize,
+        changes: impl ExactSizeIterator<Item = ChangeView<'a>>,
+        part: Part,
+    ) -> Result<Ticket, WriteError> {
+        // Behind a write that failed nothing can be appended any more.
+        self.common.order.check()?;
+        let ticket = self.append_changes(records_bytes, changes, Some(part));
+        self.leave();
+        Ok(ticket)
     }
 
     fn append_changes<'a>(
@@ -255,7 +273,7 @@ impl Core {
 
     /// Makes sure that the next `append` of so many record bytes has room, or says what must happen first.
     pub(crate) fn make_room(&mut self, records_bytes: usize, freeing: bool) -> Room {
-        if let Err(error) = self.common.order.check() {
+        if let Err(error) = self.common.order.check_open() {
             return Room::Refused(error);
         }
         if frame_bytes(records_bytes) as u64 + 4096 > self.common.config.segment_bytes {

@@ -7,9 +7,9 @@
 use super::core::{Core, record_bytes};
 use super::disk::FileHandle;
 use super::error::ReadError;
-use super::format::Damage;
-use super::format::record::{self, RECORD_HEADER_BYTES};
+use super::format::Form;
 use super::keydir::Location;
+use super::segment::Segment;
 use super::shell::Shell;
 use super::stats::{ERRORS_KEPT, IntegrityError};
 use super::types::{PartitionId, SegmentId};
@@ -23,6 +23,7 @@ const RUN_BYTES_MAX: u64 = 2 * 1024 * 1024;
 pub(crate) struct OnDisk {
     file: FileHandle,
     salt: u32,
+    form: Form,
     location: Location,
     length: usize,
 }
@@ -44,7 +45,7 @@ impl Found {
             Found::Value(value) => return Some(Some(value)),
             Found::OnDisk(on_disk) => on_disk,
         };
-        let head_bytes = RECORD_HEADER_BYTES + key.len();
+        let head_bytes = on_disk.form.head_bytes(key.len());
         let (mut short, mut long) = ([0; HEAD_BYTES_MAX], Vec::new());
         let head = match short.get_mut(..head_bytes) {
             Some(head) => head,
@@ -56,12 +57,8 @@ impl Found {
         // The value goes straight to where it stays.
         let mut value = vec![0; on_disk.location.value_length as usize];
         let count = on_disk.file.read_parts_at(u64::from(on_disk.location.offset), head, &mut value).ok()?;
-        let decoded = record::decode_head(head, on_disk.salt).ok()?;
-        let is_right = count == on_disk.length
-            && decoded.key == key
-            && decoded.value_length == on_disk.location.value_length
-            && record::value_is_right(&value, decoded.value_crc, on_disk.salt);
-        is_right.then_some(Some(value))
+        on_disk.form.check(head, &value, key, on_disk.salt).ok()?;
+        (count == on_disk.length).then_some(Some(value))
     }
 }
 
@@ -69,15 +66,16 @@ impl Core {
     /// The value, if it is in the append buffer; else where it lies.
     fn find(&self, key: &[u8]) -> Found {
         let Some(location) = self.keydir.live(key) else { return Found::Absent };
-        let length = record_bytes(key, location) as usize;
         if location.segment == self.active()
+            && let length = record_bytes(key, location) as usize
             && let Some(bytes) = self.log().buffered(u64::from(location.offset), length)
         {
-            let value = &bytes[RECORD_HEADER_BYTES + key.len()..];
+            let value = &bytes[Form::Whole.head_bytes(key.len())..];
             return Found::Value(value.to_vec());
         }
-        let segment = &self.segments[&location.segment];
-        Found::OnDisk(OnDisk { file: segment.file.clone(), salt: segment.salt, location, length })
+        let Segment { file, salt, form, .. } = &self.segments[&location.segment];
+        let length = form.length(key.len(), location.value_length as usize);
+        Found::OnDisk(OnDisk { file: file.clone(), salt: *salt, form: *form, location, length })
     }
 
     /// Where a key's value is, for who answers at once; None while what is here isn't settled.
@@ -86,11 +84,11 @@ impl Core {
             return None;
         }
         let found = self.find(key);
-        self.counters.gets.add(1);
+        self.counters.gets.add_in_turn(1);
         match &found {
-            Found::Absent => self.counters.misses.add(1),
+            Found::Absent => self.counters.misses.add_in_turn(1),
             Found::Value(_) => {}
-            Found::OnDisk(on_disk) => self.counters.bytes_read.add(on_disk.length as u64),
+            Found::OnDisk(on_disk) => self.counters.bytes_read.add_in_turn(on_disk.length as u64),
         }
         Some(found)
     }
@@ -123,21 +121,15 @@ impl Core {
     }
 }
 
-/// The value out of a record's bytes, if they are what they should be.
-fn verified<'a>(bytes: &'a [u8], salt: u32, key: &[u8]) -> Result<&'a [u8], Damage> {
-    let record = record::decode(bytes, salt)?;
-    if record.key == key { Ok(record.value) } else { Err(Damage::Foreign) }
-}
-
 impl Shell {
     /// See [`Partition::get`](super::partition::Partition::get).
     pub(crate) async fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
         let counters = &self.common.partition_counters[self.id.index()];
-        counters.gets.add(1);
+        counters.gets.add_in_turn(1);
         loop {
             let on_disk = match self.with(|core| core.find(key)) {
                 Found::Absent => {
-                    counters.misses.add(1);
+                    counters.misses.add_in_turn(1);
                     return Ok(None);
                 }
                 Found::Value(value) => return Ok(Some(value)),
@@ -150,10 +142,10 @@ impl Shell {
                 Err(_) if self.with(|core| !core.is_still_at(key, on_disk.location)) => continue,
                 Err(error) => return Err(error),
             };
-            match verified(&bytes, on_disk.salt, key) {
+            match on_disk.form.value(&bytes, key, on_disk.salt) {
                 Ok(_) => {
                     let mut bytes = bytes;
-                    bytes.drain(..RECORD_HEADER_BYTES + key.len());
+                    bytes.drain(..on_disk.form.head_bytes(key.len()));
                     return Ok(Some(bytes));
                 }
                 Err(_) => self.give_up_unless_moved(key, &on_disk)?,
@@ -184,7 +176,7 @@ impl Shell {
             None => self.common.read(self.id, file.clone(), offset, length).await,
         };
         let bytes = bytes.map_err(|error| ReadError::Io(error.to_string()))?;
-        self.common.partition_counters[self.id.index()].bytes_read.add(bytes.len() as u64);
+        self.common.partition_counters[self.id.index()].bytes_read.add_in_turn(bytes.len() as u64);
         Ok(bytes)
     }
 
@@ -200,7 +192,7 @@ impl Shell {
                     Found::OnDisk(on_disk) => wanted.push((index, on_disk)),
                 }
             }
-            core.counters.gets.add((keys.len() - wanted.len()) as u64);
+            core.counters.gets.add_in_turn((keys.len() - wanted.len()) as u64);
         });
         wanted.sort_by_key(|(_, on_disk)| (on_disk.location.segment, on_disk.location.offset));
         let runs = into_runs(wanted);
@@ -213,7 +205,7 @@ impl Shell {
                     Ok(bytes) => bytes.get(start..start + on_disk.length).unwrap_or(&[]),
                     Err(_) => &[],
                 };
-                if let Ok(value) = verified(record, on_disk.salt, &keys[*index]) {
+                if let Ok(value) = on_disk.form.value(record, &keys[*index], on_disk.salt) {
                     answers[*index] = Some(Ok(Some(value.to_vec())));
                 }
             }

@@ -25,7 +25,7 @@ use super::allowance::Allowance;
 use super::batch::{Batch, Change, ChangeView};
 use super::clock::RealClock;
 use super::config::{Config, Durability, World};
-use super::core::Appended;
+use super::core::{Appended, Ticket};
 use super::disk::uring::UringDisk;
 use super::error::{OpenError, ReadError, WriteError};
 use super::limits::{MAIL_BYTES_MAX, MAIL_OPERATIONS_MAX, SLOTS};
@@ -34,7 +34,7 @@ use super::partition::Partition;
 use super::progress::CompactionStats;
 use super::scrub::ScrubStats;
 use super::stats::{IntegrityError, StoreStats};
-use super::store::Store;
+use super::store::{Piece, Store};
 use super::tuning::Tune;
 use super::turn::{Blockers, Policy};
 use super::types::{PartitionId, Slot};
@@ -421,17 +421,50 @@ impl Engine {
     /// See [`WriteError`].
     pub fn commit(&self, batch: Batch) -> Result<(), WriteError> {
         batch.validate()?;
-        let mut parts = batch.changes().iter().map(|change| self.part(&change.key).id());
-        if let Some(first) = parts.next()
-            && parts.all(|part| part == first)
-        {
-            let changes = batch.changes().iter().map(Change::view);
-            let part = self.store.partition(first);
-            if let Some(answer) = self.change_now(part, batch.records_bytes(), changes) {
-                return answer;
+        match self.commit_now(&batch) {
+            Some(answer) => answer,
+            None => self.wait(self.commit_async(batch)),
+        }
+    }
+
+    /// Like [`change_now`](Self::change_now), for changes of several partitions.
+    fn commit_now(&self, batch: &Batch) -> Option<Result<(), WriteError>> {
+        let mut pieces: Vec<Piece<'_>> = (0..self.store.partition_count())
+            .map(|index| Piece { partition: PartitionId(index), records_bytes: 0, changes: Vec::new() })
+            .collect();
+        for change in batch.changes().iter().map(Change::view) {
+            let piece = &mut pieces[self.part(change.key).id().index()];
+            piece.records_bytes += change.record_bytes();
+            piece.changes.push(change);
+        }
+        pieces.retain(|piece| !piece.changes.is_empty());
+        match &pieces[..] {
+            [] => Some(Ok(())),
+            [piece] => {
+                let part = self.store.partition(piece.partition);
+                self.change_now(part, piece.records_bytes, piece.changes.iter().copied())
+            }
+            _ => {
+                let free = |state: &KeyLocks, piece: &Piece<'_>| {
+                    state.are_free(piece.changes.iter().map(|change| change.key))
+                };
+                let owed = self.store.try_commit(&pieces, free)?;
+                Some(owed.and_then(|owed| self.wait(self.settle_all(owed))))
             }
         }
-        self.wait(self.commit_async(batch))
+    }
+
+    /// Waits until parts that were handed over may be acknowledged.
+    async fn settle_all(&self, owed: Vec<(PartitionId, Ticket)>) -> Result<(), WriteError> {
+        for (id, ticket) in owed {
+            let inside = self.store.partition(id).clone();
+            let settle = async move { inside.settle(ticket).await };
+            self.within(self.store.partition(id), WriteError::Gone, settle).await?;
+        }
+        match self.store.config().durability {
+            Durability::Always => self.store.sync().await,
+            _ => Ok(()),
+        }
     }
 
     /// Like [`list_async`](Self::list_async), waiting on this thread.
@@ -500,7 +533,8 @@ impl Engine {
         self.store.stats()
     }
 
-    /// Makes everything durable and lets go of the store. No operation may be under way; those that come later fail.
+    /// Makes everything durable and lets go of the store. Changes under way get to their end, and are then durable too, or fail without having
+    /// changed anything; those that come later fail.
     ///
     /// # Errors
     /// If not everything could be made durable; it is closed all the same.

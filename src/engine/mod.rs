@@ -53,6 +53,6 @@ pub use self::open::{Recovered, RecoveredKey};
 pub use self::partition::Partition;
 pub use self::store::Store;
 pub use self::tuning::Tune;
-pub use self::turn::{Blockers, Policy};
+pub use self::turn::{Blockers, Policy, keep_errands, next_errand};
 pub use self::types::{Number, PartitionId, Slot};
 pub use self::window::Window;

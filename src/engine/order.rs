@@ -41,6 +41,8 @@ pub(crate) struct Order {
     retain_after: AtomicU64,
     commit_counter: AtomicU64,
     spanning: Mutex<Spanning>,
+    /// The store is being closed: what was appended is finished, nothing new is appended.
+    ending: AtomicBool,
     latched: AtomicBool,
     latch_reason: Mutex<Option<String>>,
 }
@@ -50,8 +52,17 @@ pub(crate) struct Order {
 struct Spanning {
     in_flight: usize,
     closing: bool,
+    /// The store is being closed: none starts any more.
+    ending: bool,
     waiting_to_start: Vec<Waker>,
     waiting_to_close: Option<Waker>,
+}
+
+const CLOSED: &str = "it was closed";
+
+/// What is said to who comes when the store is being closed.
+pub(crate) fn closed() -> WriteError {
+    WriteError::ReadOnly(CLOSED.to_string())
 }
 
 fn per_partition(count: usize, value: u64) -> PerPartition {
@@ -72,6 +83,7 @@ impl Order {
             retain_after: AtomicU64::new(NONE),
             commit_counter: AtomicU64::new(1),
             spanning: Mutex::default(),
+            ending: AtomicBool::new(false),
             latched: AtomicBool::new(false),
             latch_reason: Mutex::new(None),
         };
@@ -159,18 +171,36 @@ impl Order {
         self.retain_after.store(number.0, SeqCst);
     }
 
-    /// A commit over several partitions starts: waits while a round is closing.
-    pub(crate) async fn start_spanning(&self) -> SpanningGuard<'_> {
-        std::future::poll_fn(|context| {
+    /// A commit over several partitions starts: waits while a round is closing. None if the store is being closed.
+    pub(crate) async fn start_spanning(&self) -> Option<SpanningGuard<'_>> {
+        let started = std::future::poll_fn(|context| {
             let mut spanning = self.spanning.lock();
+            if spanning.ending {
+                return Poll::Ready(false);
+            }
             if spanning.closing {
                 spanning.waiting_to_start.push(context.waker().clone());
                 return Poll::Pending;
             }
             spanning.in_flight += 1;
-            Poll::Ready(())
+            Poll::Ready(true)
         })
         .await;
+        started.then(|| self.spanning_guard())
+    }
+
+    /// The same for who doesn't wait: None while a round is closing.
+    pub(crate) fn try_start_spanning(&self) -> Option<SpanningGuard<'_>> {
+        let mut spanning = self.spanning.lock();
+        if spanning.closing || spanning.ending {
+            return None;
+        }
+        spanning.in_flight += 1;
+        drop(spanning);
+        Some(self.spanning_guard())
+    }
+
+    fn spanning_guard(&self) -> SpanningGuard<'_> {
         let id = u64::from(self.epoch.0) << 40 | self.commit_counter.fetch_add(1, SeqCst);
         SpanningGuard { order: self, id, finished: false }
     }
@@ -224,9 +254,22 @@ impl Order {
         self.latched.store(true, SeqCst);
     }
 
+    /// The store is being closed: from now on nothing new is appended. What was appended before can still be numbered, handed over and
+    /// synced; and a commit over several partitions that has started gets to its end before the next sync round takes its S.
+    pub(crate) fn begin_ending(&self) {
+        self.spanning.lock().ending = true;
+        self.ending.store(true, SeqCst);
+    }
+
+    /// An error once nothing may be appended any more.
+    pub(crate) fn check_open(&self) -> Result<(), WriteError> {
+        self.check()?;
+        if self.ending.load(SeqCst) { Err(closed()) } else { Ok(()) }
+    }
+
     /// The store was closed: it takes no changes any more.
     pub(crate) fn close(&self) {
-        self.latch_reason.lock().get_or_insert_with(|| "it was closed".to_string());
+        self.latch_reason.lock().get_or_insert_with(|| CLOSED.to_string());
         self.latched.store(true, SeqCst);
     }
 

@@ -34,6 +34,8 @@ pub(crate) enum Bug {
     KeepCounting,
     /// A backup looks at the partitions while sync rounds go on.
     LookWhileSyncing,
+    /// Packed records forget their numbers.
+    ForgetNumbers,
 }
 
 #[cfg(not(test))]

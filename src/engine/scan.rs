@@ -7,6 +7,8 @@ use super::format::record::{self, RecordKind};
 
 use super::types::Number;
 
+pub(crate) mod packed;
+
 /// A frame as it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FoundFrame {
@@ -34,6 +36,8 @@ pub(crate) enum Condition {
 pub(crate) struct FoundRecord {
     /// From the begin of the file, in bytes.
     pub(crate) offset: u64,
+    /// Of the commit that wrote it.
+    pub(crate) number: Number,
     pub(crate) kind: RecordKind,
     pub(crate) key: Vec<u8>,
     pub(crate) value_length: u32,
@@ -118,6 +122,8 @@ pub(crate) fn frame_at(bytes: &[u8], offset: usize, salt: u32) -> Option<FoundFr
             Err(_) => found.condition = Condition::ValueDamaged,
         },
         FrameKind::Seal | FrameKind::Void => {}
+        // Has its place in a packed segment only.
+        FrameKind::Index | FrameKind::Parity => return None,
     }
     Some(found)
 }
@@ -135,6 +141,7 @@ fn read_records(found: &mut FoundFrame, body: &[u8], salt: u32) {
         }
         found.records.push(FoundRecord {
             offset: base + offset as u64,
+            number: found.header.number,
             kind: head.kind,
             key: head.key.to_vec(),
             value_length: head.value_length,

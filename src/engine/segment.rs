@@ -2,6 +2,7 @@
 
 use super::common::{Common, partition_dir};
 use super::disk::{Disk, FileHandle};
+use super::format::Form;
 use super::format::segment::{Origin, SegmentHeader};
 use super::planted::{Bug, planted};
 use super::stats::{SegmentCounters, SegmentState};
@@ -14,6 +15,7 @@ pub(crate) struct Segment {
     pub(crate) id: SegmentId,
     pub(crate) file: FileHandle,
     pub(crate) salt: u32,
+    pub(crate) form: Form,
     /// Offset of the first frame.
     pub(crate) header_bytes: u64,
     /// Where its frames end.
@@ -43,6 +45,7 @@ impl Segment {
             id: new.id,
             file: new.file.clone(),
             salt: new.salt,
+            form: Form::Whole,
             header_bytes: new.header_bytes,
             end: new.header_bytes,
             last_number: Number::ZERO,

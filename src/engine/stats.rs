@@ -13,6 +13,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
+    /// For what is only counted inside one partition's turn: no other thread writes meanwhile, so the counter needn't be locked on its way
+    /// to memory and back.
+    pub(crate) fn add_in_turn(&self, count: u64) {
+        self.0.store(self.0.load(Relaxed) + count, Relaxed);
+    }
     pub(crate) fn add(&self, count: u64) {
         self.0.fetch_add(count, Relaxed);
     }

@@ -1,20 +1,23 @@
 //! A whole store as the engine's user sees it: its partitions, commits over several of them, syncing, statistics, closing.
 
-use super::batch::Batch;
+use super::batch::{Batch, ChangeView};
 use super::clock::Clock;
 use super::common::{Common, route};
 use super::config::{Config, Durability, World};
+use super::core::Ticket;
 use super::disk::Space;
 use super::error::{OpenError, WriteError};
 use super::fetch::join_all;
 use super::log::Part;
 use super::open::{Recovered, open};
+use super::order::closed;
 use super::partition::Partition;
 use super::progress::CompactionStats;
 use super::scrub::{Scrub, ScrubStats};
 use super::shell::Shell;
 use super::stats::{IntegrityError, PartitionStats, SegmentStats, StoreStats};
 use super::tuning::Tune;
+use super::turn::Turn;
 use super::types::{Number, PartitionId, Slot};
 use async_task::FallibleTask;
 use std::sync::Arc;
@@ -32,6 +35,13 @@ struct Shared<S: Send + 'static> {
     common: Arc<Common>,
     scrub: Arc<Scrub>,
     options: Vec<(String, String)>,
+}
+
+/// What a commit over several partitions changes in one of them.
+pub(crate) struct Piece<'a> {
+    pub(crate) partition: PartitionId,
+    pub(crate) records_bytes: usize,
+    pub(crate) changes: Vec<ChangeView<'a>>,
 }
 
 impl<S: Send + 'static> Clone for Store<S> {
@@ -165,7 +175,10 @@ impl<S: Send + 'static> Store<S> {
         // In one order for all: two commits never wait for each other's reserved space.
         parts.sort_by_key(|(id, _)| *id);
         self.reserve(&parts).await?;
-        let spanning = common.order.start_spanning().await;
+        let Some(spanning) = common.order.start_spanning().await else {
+            self.release(&parts).await;
+            return Err(closed());
+        };
         let part = Part { commit: spanning.id, parts: parts.len() as u16 };
         let commits: Vec<_> = parts
             .into_iter()
@@ -184,6 +197,46 @@ impl<S: Send + 'static> Store<S> {
         }
     }
 
+    /// One commit over several partitions, appended and handed over inside all of their turns at once, so that nobody sees a half of it: if all of
+    /// them are free (or are so in a moment), if `free` says of each that nothing is in the way, and if there is room; else None, and nothing
+    /// happened. The parts are in order, their keys and values valid. Returns what is still to be waited for.
+    pub(crate) fn try_commit(
+        &self,
+        parts: &[Piece<'_>],
+        free: impl Fn(&S, &Piece<'_>) -> bool,
+    ) -> Option<Result<Vec<(PartitionId, Ticket)>, WriteError>> {
+        let common = &self.shared.common;
+        let turns: Vec<_> = parts.iter().map(|piece| &self.partition(piece.partition).shell.turn).collect();
+        Turn::try_inside_all(&turns, || {
+            let is_free = |piece: &Piece<'_>| {
+                let partition = self.partition(piece.partition);
+                partition.with(|core, state| free(state, piece) && core.has_room_now(piece.records_bytes))
+            };
+            if !parts.iter().all(is_free) {
+                return None;
+            }
+            let spanning = common.order.try_start_spanning()?;
+            let part = Part { commit: spanning.id, parts: parts.len() as u16 };
+            let append = |piece: &Piece<'_>| {
+                let views = piece.changes.iter().copied();
+                let partition = self.partition(piece.partition);
+                let ticket =
+                    partition.with(|core, _| core.append_part_now(piece.records_bytes, views, part))?;
+                Ok((piece.partition, ticket))
+            };
+            let tickets: Result<Vec<_>, WriteError> = parts.iter().map(append).collect();
+            let handed_over = tickets.and_then(|tickets| common.order.check().map(|()| tickets));
+            if handed_over.is_ok() {
+                spanning.finish();
+            }
+            let is_owed = |(id, ticket): &(PartitionId, Ticket)| {
+                !self.partition(*id).with(|core, _| core.is_settled(*ticket))
+            };
+            Some(handed_over.map(|tickets| tickets.into_iter().filter(is_owed).collect()))
+        })
+        .flatten()
+    }
+
     /// Log space for all parts, or none.
     async fn reserve(&self, parts: &[(PartitionId, Batch)]) -> Result<(), WriteError> {
         for (index, (id, batch)) in parts.iter().enumerate() {
@@ -198,14 +251,19 @@ impl<S: Send + 'static> Store<S> {
                 })
                 .await;
             if let Err(error) = reserved.unwrap_or(Err(WriteError::Gone)) {
-                for (id, batch) in &parts[..index] {
-                    let (shell, bytes) = (self.partition(*id).shell.clone(), batch.records_bytes());
-                    self.partition(*id).call(async move { shell.with(|core| core.release(bytes)) }).await;
-                }
+                self.release(&parts[..index]).await;
                 return Err(error);
             }
         }
         Ok(())
+    }
+
+    /// Gives up the log space of parts that won't come.
+    async fn release(&self, parts: &[(PartitionId, Batch)]) {
+        for (id, batch) in parts {
+            let (shell, bytes) = (self.partition(*id).shell.clone(), batch.records_bytes());
+            self.partition(*id).call(async move { shell.with(|core| core.release(bytes)) }).await;
+        }
     }
 
     /// Returns when everything acknowledged before the call is durable. Callers share rounds.
@@ -380,7 +438,7 @@ impl<S: Send + 'static> Store<S> {
         rows
     }
 
-    /// Syncs, writes the last watermark and the hints, lets go of everything. No operation may be under way. Waits for the disk.
+    /// Refuses new changes, syncs, writes the last watermark and the hints, lets go of everything. Waits for the disk.
     ///
     /// # Errors
     /// If not everything could be made durable; the store is closed all the same.

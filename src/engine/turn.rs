@@ -5,10 +5,11 @@
 //! thread's visiting list; after leaving, the thread visits it. So A -> B -> A is three entries on one thread, without
 //! nesting, without an order of locks, without waking anybody.
 //!
-//! Slow work that a turn asks for (a cold read, a sync) is noted on the thread's errand list. After leaving, a thread that may
-//! block runs one errand itself: on a virtual machine that is far cheaper than waking a worker on another core. Everything
-//! else goes to the disk's queues.
+//! Slow work that a turn asks for (a cold read, a sync) is noted on the thread's errand list. After leaving, a thread that has a ring
+//! of its own takes its errands there; one that may block runs one errand itself: on a virtual machine both are far cheaper than
+//! waking a worker on another core. Everything else goes to the disk's queues.
 
+use super::disk::{Disk, Queue, Request};
 use super::gate::{Gate, Left};
 use super::limits::TURN_MAIL_MAX;
 use async_task::Runnable;
@@ -28,12 +29,44 @@ thread_local! {
     static MAY_BLOCK: RefCell<Option<Arc<Blockers>>> = const { RefCell::new(None) };
     static VISITS: RefCell<VecDeque<Arc<Turn>>> = const { RefCell::new(VecDeque::new()) };
     static ERRANDS: RefCell<VecDeque<Errand>> = const { RefCell::new(VecDeque::new()) };
+    // Of a thread that carries its errands out itself, without waiting.
+    static KEPT: RefCell<Option<VecDeque<Request>>> = const { RefCell::new(None) };
 }
 
-/// Slow work: how to do it on this thread, and how to pass it on.
+/// Slow work, and who does it if this thread doesn't.
 pub(crate) struct Errand {
-    /// Does it here; may wait for the disk.
-    pub(crate) here: Box<dyn FnOnce(bool) + Send>,
+    pub(crate) request: Request,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) queue: Queue,
+}
+
+impl Errand {
+    /// `may_wait`: on this thread, if nobody else is to be woken for it.
+    fn run(self, may_wait: bool) {
+        let kept = KEPT.with_borrow_mut(|kept| match kept {
+            Some(kept) => {
+                kept.push_back(self.request);
+                None
+            }
+            None => Some((self.request, self.disk, self.queue)),
+        });
+        match kept {
+            Some((request, _, _)) if may_wait => request.perform(),
+            Some((request, disk, queue)) => disk.submit(queue, request),
+            None => {}
+        }
+    }
+}
+
+/// What the turns of this thread ask of the disk is kept from now on, for the thread to carry out by itself: to be called by a thread that has
+/// a ring of its own, and looks at [`next_errand`] before it waits there.
+pub fn keep_errands() {
+    KEPT.set(Some(VecDeque::new()));
+}
+
+/// The next thing that this thread has to ask of the disk.
+pub fn next_errand() -> Option<Request> {
+    KEPT.with_borrow_mut(|kept| kept.as_mut()?.pop_front())
 }
 
 /// Threads that may wait for the disk on behalf of what they dispatch, so many at once: the others must stay free to take what
@@ -140,20 +173,42 @@ impl Turn {
     /// Runs a plain function inside the turn if it is free, or is so in a moment; else nothing happens. The function does itself what
     /// the way out has to do: what it appends it hands over.
     pub(crate) fn try_inside<R>(self: &Arc<Self>, f: impl FnOnce() -> R) -> Option<R> {
-        if self.policy == Policy::Manual
-            || INSIDE.get() != 0
-            || !self.gate.enter_if_free_within(LOOKS_BEFORE_MAIL)
-        {
+        Self::try_inside_all(&[self], f)
+    }
+
+    /// The same inside several turns at once, which is all of them or none. None is waited for while another is held, so nobody waits in a
+    /// circle.
+    pub(crate) fn try_inside_all<R>(turns: &[&Arc<Self>], f: impl FnOnce() -> R) -> Option<R> {
+        if INSIDE.get() != 0 {
             return None;
         }
-        INSIDE.set(self.address());
+        for (index, turn) in turns.iter().enumerate() {
+            if turn.policy == Policy::Manual || !turn.gate.enter_if_free_within(LOOKS_BEFORE_MAIL) {
+                Self::leave_all(&turns[..index], false);
+                return None;
+            }
+        }
+        // Of several, this thread is in the first: what is noted for the others is on its visiting list.
+        INSIDE.set(turns.first().map_or(0, |turn| turn.address()));
         let result = catch_unwind(AssertUnwindSafe(f));
         INSIDE.set(0);
-        if result.is_err() || !self.gate.leave_if_quiet() {
-            self.hold();
+        Self::leave_all(turns, result.is_err());
+        Some(result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    }
+
+    /// Gives up turns that this thread holds. First those where nothing was left meanwhile: nobody should wait for them for the sake of
+    /// what is run in the others.
+    fn leave_all(turns: &[&Arc<Self>], undone: bool) {
+        let leave = |turn: &&&Arc<Self>| undone || !turn.gate.leave_if_quiet();
+        match turns {
+            [turn] => {
+                if leave(&turn) {
+                    turn.hold();
+                }
+            }
+            _ => turns.iter().filter(leave).collect::<Vec<_>>().into_iter().for_each(|turn| turn.hold()),
         }
         Self::walk();
-        Some(result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     }
 
     fn address(&self) -> usize {
@@ -200,7 +255,7 @@ impl Turn {
                     let last = ERRANDS.with_borrow(VecDeque::is_empty);
                     let blockers = if last { MAY_BLOCK.with_borrow(Clone::clone) } else { None };
                     let blocking = blockers.filter(|blockers| blockers.enter());
-                    (errand.here)(blocking.is_some());
+                    errand.run(blocking.is_some());
                     if let Some(blockers) = blocking {
                         blockers.leave();
                     }
@@ -215,7 +270,7 @@ impl Turn {
         if INSIDE.get() != 0 {
             ERRANDS.with_borrow_mut(|errands| errands.push_back(errand));
         } else {
-            (errand.here)(false);
+            errand.run(false);
         }
     }
 
@@ -249,5 +304,76 @@ impl Turn {
             }
             None => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::disk::sim::SimDisk;
+
+    fn turn() -> Arc<Turn> {
+        let turn = Turn::new(Policy::Inline);
+        turn.connect(Box::new(|| {}), Box::new(|_| unreachable!("there is little mail")));
+        turn
+    }
+
+    fn post(turn: &Arc<Turn>, done: &Arc<AtomicUsize>) {
+        let (to, done) = (turn.clone(), done.clone());
+        let operation = async move { done.fetch_add(1, Ordering::SeqCst) };
+        let (runnable, task) = async_task::spawn(operation, move |runnable| to.post(runnable));
+        runnable.schedule();
+        task.detach();
+    }
+
+    #[test]
+    fn all_turns_are_held_or_none() {
+        let (a, b, done) = (turn(), turn(), Arc::new(AtomicUsize::new(0)));
+        let both = Turn::try_inside_all(&[&a, &b], || {
+            // What is posted meanwhile, here or from elsewhere, waits for its turn to be left, and isn't forgotten.
+            post(&a, &done);
+            post(&b, &done);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    post(&a, &done);
+                    post(&b, &done);
+                    assert!(b.try_inside(|| ()).is_none());
+                });
+            });
+            done.load(Ordering::SeqCst)
+        });
+        assert_eq!((both, done.load(Ordering::SeqCst)), (Some(0), 4));
+        b.try_inside(|| {
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    assert!(Turn::try_inside_all(&[&a, &b], || ()).is_none());
+                    assert!(a.try_inside(|| ()).is_some(), "what was held is given up again");
+                });
+            });
+        })
+        .expect("nobody is inside");
+        let panic: Result<Option<()>, _> =
+            catch_unwind(AssertUnwindSafe(|| Turn::try_inside_all(&[&a, &b], || panic!("on purpose"))));
+        assert!(panic.is_err() && Turn::try_inside_all(&[&a, &b], || ()).is_some());
+    }
+
+    #[test]
+    fn a_thread_that_keeps_its_errands_finds_all_of_them() {
+        let disk: Arc<dyn Disk> = Arc::new(SimDisk::new(1));
+        let done = Arc::new(AtomicU64::new(0));
+        let errand = |add: u64| {
+            let done = done.clone();
+            let request = Request::Job(Box::new(move || drop(done.fetch_add(add, Ordering::Relaxed))));
+            Errand { request, disk: disk.clone(), queue: Queue::Worker(0) }
+        };
+        Turn::errand(errand(1));
+        assert!(next_errand().is_none(), "it went to the disk");
+        keep_errands();
+        let turn = Turn::new(Policy::Inline);
+        turn.connect(Box::new(|| {}), Box::new(|_| {}));
+        turn.try_inside(|| (1..=3).for_each(|power| Turn::errand(errand(10u64.pow(power)))));
+        Turn::errand(errand(10_000));
+        std::iter::from_fn(next_errand).for_each(Request::perform);
+        assert_eq!(done.load(Ordering::Relaxed), 11_110);
     }
 }

@@ -34,25 +34,21 @@ impl Volume {
         if length == 0 {
             return Err(Errno::EINVAL);
         }
-        let grown = record.size.max(end);
-        let zeroed_size = match mode {
-            AllocateMode::KeepSize => return Ok(()),
-            AllocateMode::Grow => {
-                if grown > record.size {
-                    let now = self.now();
-                    record.modified = now;
-                    record.changed = now;
-                    if caller.uid != 0 {
-                        record.strip_set_id(caller.uid, caller.gid);
-                    }
-                    self.resize(&part, inode, record, grown).await?;
-                }
-                return Ok(());
-            }
-            AllocateMode::PunchHole | AllocateMode::ZeroRange { keep_size: true } => record.size,
-            AllocateMode::ZeroRange { keep_size: false } => grown,
+        let size = match mode {
+            AllocateMode::Grow | AllocateMode::ZeroRange { keep_size: false } => record.size.max(end),
+            _ => record.size,
         };
-        let ticket = self.zero_locked(&part, caller, inode, offset, length, zeroed_size).await?;
+        if matches!(mode, AllocateMode::Grow | AllocateMode::KeepSize) {
+            // Counts as a change even if no byte changes, as on local disks.
+            let now = self.now();
+            record.modified = now;
+            record.changed = now;
+            if caller.uid != 0 {
+                record.strip_set_id(caller.uid, caller.gid);
+            }
+            return self.resize(&part, inode, record, size).await;
+        }
+        let ticket = self.zero_locked(&part, caller, inode, offset, length, size).await?;
         part.settle(ticket).await?;
         Ok(())
     }

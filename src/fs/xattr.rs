@@ -120,11 +120,12 @@ fn check_namespace(name: &[u8]) -> Answer<()> {
         return Err(Errno::ERANGE);
     }
     let known = [&b"user."[..], b"trusted.", b"security."];
-    if !known.iter().any(|prefix| name.starts_with(prefix) && name.len() > prefix.len()) {
+    match known.iter().find(|prefix| name.starts_with(prefix)) {
+        Some(prefix) if name.len() == prefix.len() => Err(Errno::EINVAL),
+        Some(_) => Ok(()),
         // Among them the access control lists of `system.`, which aren't enforced yet and so must not seem to be.
-        return Err(Errno::EOPNOTSUPP);
+        None => Err(Errno::EOPNOTSUPP),
     }
-    Ok(())
 }
 
 fn check_writable(name: &[u8]) -> Answer<()> {

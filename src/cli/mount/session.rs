@@ -45,6 +45,9 @@ pub(super) fn run(options: &Options, ready: impl FnOnce() -> bool) -> Result<(),
     watch_signals(sender.clone(), mounting.clone())?;
     prepare_mountpoint(options)?;
     let over_ring = transport::choose(options)?;
+    if over_ring && system::give_way() {
+        tracing::debug!("all threads give way to those they answer");
+    }
     let volume = open(options, over_ring)?;
     let store = volume.store();
     let traffic = Traffic::new(store.clock().clone(), store.partition_count());

@@ -34,6 +34,39 @@ pub(super) fn ending_signals() -> SigSet {
     signals
 }
 
+/// Lets every thread that is started from now on give way to those it wakes; true if it is so.
+///
+/// A thread that answers a request wakes its caller. If other processors are idle, the scheduler puts the caller on one of them, since this one is
+/// busy with us for another microsecond: waking that processor costs more than all the rest, at every single request. A processor that has
+/// nothing but threads of the class IDLE counts as free, so the caller stays where it is. The price of that class is a tiny share of the
+/// processor beside others of the same group; so only where the daemon is a group of its own, whose share is as large as any other's: it leads its
+/// session, sessions are groups (`sched_autogroup_enabled`), and no control group has it otherwise.
+pub(super) fn give_way() -> bool {
+    if nix::unistd::getsid(None).ok() != Some(nix::unistd::getpid()) || !sessions_are_groups() {
+        return false;
+    }
+    // SAFETY: a structure of one number, for which zero is what this class wants; the call reads it and nothing else.
+    unsafe {
+        let parameters: libc::sched_param = std::mem::zeroed();
+        libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters) == 0
+    }
+}
+
+/// Whether the scheduler shares processors out between sessions, ours among them.
+fn sessions_are_groups() -> bool {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let grouped = read("/proc/self/cgroup").lines().any(|line| {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        match controllers {
+            // The second version of control groups: one has a share of its own if it has this file, which the root lacks.
+            "" => Path::new(&format!("/sys/fs/cgroup{path}/cpu.weight")).exists(),
+            list => list.split(',').any(|controller| controller == "cpu") && path != "/",
+        }
+    });
+    !grouped && read("/proc/sys/kernel/sched_autogroup_enabled").trim() == "1"
+}
+
 /// Takes the mount away; what is open stays usable until it is closed.
 pub(super) fn detach(mountpoint: &Path) -> io::Result<()> {
     match umount2(mountpoint, MntFlags::MNT_DETACH) {

@@ -31,13 +31,10 @@ pub(super) fn prepare(options: &Options, server: Server) -> Result<Option<Thread
     }
 }
 
-/// How many threads that dispatch operations may wait for the disk at once: one stays free to take the next request.
+/// How many threads that dispatch operations may wait for the disk at once: one stays free to take the next request. Those of the ring never
+/// do: what they ask of the disk goes through their own rings.
 pub(super) fn blocking_threads_max(options: &Options, over_ring: bool) -> usize {
-    let threads = match over_ring {
-        true => ring::queue_count().map_or(1, usize::from),
-        false => options.threads,
-    };
-    threads.saturating_sub(1)
+    if over_ring { 0 } else { options.threads.saturating_sub(1) }
 }
 
 /// What to do without the ring.

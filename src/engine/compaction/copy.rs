@@ -2,10 +2,10 @@
 //! background thread again.
 
 use super::output::Output;
-use super::read::{Slice, read_slice};
+use super::read::Slice;
 use super::victims::Victim;
 use super::{Failure, Run, yield_now};
-use crate::engine::format::record::{RECORD_HEADER_BYTES, RecordKind};
+use crate::engine::format::record::RecordKind;
 use crate::engine::keydir::Location;
 use crate::engine::planted::{Bug, planted};
 use crate::engine::scan::{FoundFrame, FoundRecord};
@@ -32,12 +32,6 @@ pub(super) fn location(victim: SegmentId, found: &FoundRecord) -> Location {
     }
 }
 
-/// A record's value, out of the slice that it was found in.
-pub(super) fn value<'a>(slice: &'a Slice, found: &FoundRecord) -> &'a [u8] {
-    let start = found.offset + (RECORD_HEADER_BYTES + found.key.len()) as u64;
-    slice.bytes(start, found.value_length as usize)
-}
-
 impl Shell {
     pub(super) async fn copy_victim(
         &self,
@@ -45,17 +39,16 @@ impl Shell {
         output: &mut Output,
         run: &Run,
     ) -> Result<(), Failure> {
-        let (salt, end) = (victim.salt, victim.end);
-        let mut offset = victim.header_bytes;
+        let mut offset = victim.source.start;
         let mut sealed = false;
-        while offset < end {
-            let file = victim.file.clone();
-            let read = self.common.background(move |_| read_slice(&file, salt, offset, end)).await?;
+        while offset < victim.source.end {
+            let source = victim.source.clone();
+            let read = self.common.background(move |_| source.read_slice(offset)).await?;
             let Some(slice) = read else {
                 self.set_apart(victim.id);
                 return Err(Failure::Damaged);
             };
-            let worked_bytes = slice.end - offset;
+            let worked_bytes = slice.worked_bytes();
             offset = slice.end;
             sealed = slice.ends_with_seal();
             let kept = self.decide_slice(victim.id, &slice, output).await?;

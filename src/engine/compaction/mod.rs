@@ -264,13 +264,13 @@ impl Shell {
 
     /// Puts one output in the place of the victims; returns how many bytes the files shrank by.
     async fn replace(self: &Arc<Self>, victims: Vec<Victim>, run: &Run) -> Result<u64, Failure> {
-        let before_bytes: u64 = victims.iter().map(|victim| victim.end).sum();
+        let before_bytes: u64 = victims.iter().map(|victim| victim.source.end).sum();
         let ids: Vec<SegmentId> = victims.iter().map(|victim| victim.id).collect();
         self.progress().begin(ids.len() as u64, before_bytes, self.common.clock.monotonic_ns());
         let header = self.with(|core| SegmentHeader {
             store: core.common.store,
             partition: self.id,
-            origin: Origin::Compaction,
+            origin: Origin::Packed,
             segment: core.next_segment_id(),
             salt: core.common.random_u32(),
             created_ns: core.common.clock.wall_ns(),

@@ -1,23 +1,23 @@
 //! The segment that takes the place of others: under a temporary name until it is whole and durable. Steps 1 to 3.
 
-use super::copy::{Kept, location, value};
-use super::read::{Slice, read_slice};
+use super::copy::{Kept, location};
+use super::read::{Slice, Source};
 use super::victims::Victim;
 use super::{CompactionPhase, Failure, Run};
 use crate::engine::common::partition_dir;
 use crate::engine::core::Core;
-use crate::engine::disk::{Disk, FileHandle};
-use crate::engine::format::frame::{self, FRAME_HEADER_BYTES, FrameHeader, FrameKind};
-use crate::engine::format::hint::{Hint, HintWriter};
-use crate::engine::format::record;
+use crate::engine::disk::FileHandle;
+use crate::engine::format::form::append_bare;
+use crate::engine::format::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
+use crate::engine::format::index::{IndexHead, IndexWriter};
 use crate::engine::format::segment::SegmentHeader;
 use crate::engine::keydir::Location;
 use crate::engine::planted::{Bug, planted};
 use crate::engine::scan::Condition;
-use crate::engine::seal::put_hint;
+use crate::engine::scan::packed::padded;
 use crate::engine::segment::data_path;
 use crate::engine::shell::Shell;
-use crate::engine::types::{Epoch, Number, SegmentId};
+use crate::engine::types::{Number, SegmentId};
 use std::io;
 
 /// How much is written before it is synced, in bytes: what piles up in memory would have to go to the disk all at once, while others wait for theirs.
@@ -34,7 +34,9 @@ pub(super) struct Moved {
 pub(super) struct Output {
     pub(super) header: SegmentHeader,
     pub(super) file: FileHandle,
-    /// Where its frames end.
+    /// Where its index begins, once it is there.
+    pub(super) index_start: u64,
+    /// Where the segment ends.
     pub(super) end: u64,
     pub(super) last_number: Number,
     pub(super) moved: Vec<Moved>,
@@ -44,17 +46,40 @@ pub(super) struct Output {
     writer: Option<Writer>,
 }
 
-/// What is known of the frames written so far.
+/// What is written so far: values. Their index stays in memory until they all are.
 struct Writer {
-    file: FileHandle,
+    tail: Tail,
     segment: SegmentId,
     salt: u32,
+    records: usize,
+    index: IndexWriter,
+}
+
+/// The end of a file that grows.
+struct Tail {
+    file: FileHandle,
     end: u64,
     unsynced_bytes: u64,
-    frames: usize,
-    first_number: Number,
-    first_epoch: Epoch,
-    hint: HintWriter,
+}
+
+impl Tail {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_at(self.end, bytes)?;
+        self.end += bytes.len() as u64;
+        self.unsynced_bytes += bytes.len() as u64;
+        if self.unsynced_bytes >= UNSYNCED_BYTES_MAX {
+            self.unsynced_bytes = 0;
+            self.file.sync_data()?;
+        }
+        Ok(())
+    }
+}
+
+/// What a segment came to.
+struct Completed {
+    index_start: u64,
+    end: u64,
+    records: usize,
 }
 
 impl Writer {
@@ -63,83 +88,38 @@ impl Writer {
         let mut bytes = Vec::new();
         let mut moved = Vec::new();
         for one in kept {
-            self.copy_frame(victim, slice, one, &mut bytes, &mut moved);
+            let frame = &slice.frames[one.frame];
+            for found in one.records.iter().map(|index| &frame.records[*index]) {
+                let number = if planted(Bug::ForgetNumbers) { Number(1) } else { found.number };
+                let offset = self.index.push(number, found.kind, found.value_length, &found.key);
+                let end = self.tail.end + bytes.len() as u64;
+                assert_eq!(u64::from(offset), end, "its place is where the index says");
+                append_bare(&mut bytes, self.salt, &found.key, slice.value(found));
+                let from = location(victim, found);
+                let to = Location { segment: self.segment, offset, ..from };
+                moved.push(Moved { key: found.key.clone(), from, to });
+            }
+            self.records += one.records.len();
         }
-        self.file.write_at(self.end, &bytes)?;
-        let count = bytes.len() as u64;
-        self.end += count;
-        self.unsynced_bytes += count;
-        if self.unsynced_bytes >= UNSYNCED_BYTES_MAX {
-            self.unsynced_bytes = 0;
-            self.file.sync_data()?;
-        }
-        Ok((moved, count))
+        self.tail.append(&bytes)?;
+        Ok((moved, bytes.len() as u64))
     }
 
-    /// A copy of a frame with the records that live. Its number and epoch are the original's.
-    fn copy_frame(
-        &mut self,
-        victim: SegmentId,
-        slice: &Slice,
-        kept: &Kept,
-        bytes: &mut Vec<u8>,
-        moved: &mut Vec<Moved>,
-    ) {
-        let original = &slice.frames[kept.frame];
-        let number = original.header.number;
-        let begin = bytes.len();
-        bytes.resize(begin + FRAME_HEADER_BYTES, 0);
-        for index in &kept.records {
-            let found = &original.records[*index];
-            let offset = (self.end + bytes.len() as u64) as u32;
-            record::append(bytes, self.salt, found.kind, &found.key, value(slice, found));
-            self.hint.push(number, offset, found.kind, found.value_length, &found.key);
-            let from = location(victim, found);
-            let to = Location { segment: self.segment, offset, ..from };
-            moved.push(Moved { key: found.key.clone(), from, to });
+    /// Writes the index, seals and syncs. Waits for the disk.
+    fn complete(self, seal: FrameHeader) -> io::Result<Completed> {
+        let Writer { mut tail, salt, records, index, .. } = self;
+        let index_start = padded(tail.end);
+        let mut bytes = vec![0; (index_start - tail.end) as usize];
+        bytes.extend(index.finish());
+        let seal = FrameHeader { commit: tail.end, ..seal };
+        bytes.extend(seal.encode(salt));
+        for piece in bytes.chunks(UNSYNCED_BYTES_MAX as usize) {
+            tail.append(piece)?;
         }
-        let length = frame::padded_length(bytes.len() - begin);
-        bytes.resize(begin + length, 0);
-        let header = FrameHeader {
-            length: length as u32,
-            kind: FrameKind::Copy,
-            commit: 0,
-            parts: 1,
-            records: kept.records.len() as u32,
-            ..original.header
-        };
-        header.encode_into(&mut bytes[begin..], self.salt);
-        self.frames += 1;
-        self.first_number = self.first_number.min(number);
-        self.first_epoch = self.first_epoch.min(header.epoch);
-    }
-
-    /// Seals and syncs. Waits for the disk.
-    fn seal(&mut self, seal: &FrameHeader) -> io::Result<()> {
-        self.file.write_at(self.end, &seal.encode(self.salt))?;
         if !planted(Bug::SkipOutputSync) {
-            self.file.sync_data()?;
+            tail.file.sync_data()?;
         }
-        self.end += u64::from(seal.length);
-        self.frames += 1;
-        Ok(())
-    }
-
-    fn leave_hint(self, disk: &dyn Disk, header: &SegmentHeader, seal: &FrameHeader) -> io::Result<()> {
-        let hint = Hint {
-            store: header.store,
-            partition: header.partition,
-            segment: self.segment,
-            salt: self.salt,
-            sealed: true,
-            data_length: self.end,
-            last_number: seal.number,
-            first_number: self.first_number,
-            stable: seal.stable,
-            first_epoch: self.first_epoch,
-            entries: self.hint.entries(),
-        };
-        put_hint(disk, header.partition, self.segment, &self.hint.finish(hint))
+        Ok(Completed { index_start, end: tail.end, records })
     }
 }
 
@@ -193,19 +173,18 @@ impl Shell {
             })
             .await?;
         let last_number = victims.iter().map(|victim| victim.last_number).max().unwrap_or(Number::ZERO);
+        let order = &self.common.order;
+        let head = IndexHead { last_number, stable: order.stable(), epoch: order.epoch() };
         let writer = Writer {
-            file: file.clone(),
+            tail: Tail { file: file.clone(), end, unsynced_bytes: 0 },
             segment: header.segment,
             salt: header.salt,
-            end,
-            unsynced_bytes: 0,
-            frames: 0,
-            first_number: last_number,
-            first_epoch: self.common.order.epoch(),
-            hint: HintWriter::new(),
+            records: 0,
+            index: IndexWriter::new(header.salt, head, end as u32),
         };
         let (moved, dropped) = (Vec::new(), Vec::new());
-        Ok(Output { header, file, end, last_number, moved, dropped, writer: Some(writer) })
+        let index_start = end;
+        Ok(Output { header, file, index_start, end, last_number, moved, dropped, writer: Some(writer) })
     }
 
     pub(super) async fn write_copies(
@@ -232,9 +211,9 @@ impl Shell {
         Ok(())
     }
 
-    /// Seals, syncs, reads back, and leaves a hint.
+    /// Writes the index, seals, syncs and reads back.
     async fn complete_output(&self, output: &mut Output) -> Result<(), Failure> {
-        let mut writer = output.writer.take().ok_or_else(interrupted)?;
+        let writer = output.writer.take().ok_or_else(interrupted)?;
         let seal = FrameHeader {
             length: FRAME_HEADER_BYTES as u32,
             number: output.last_number,
@@ -245,42 +224,35 @@ impl Shell {
             kind: FrameKind::Seal,
             records: 0,
         };
-        let writer = self
-            .common
-            .background(move |_| {
-                writer.seal(&seal)?;
-                Ok(writer)
-            })
-            .await?;
-        output.end = writer.end;
-        self.read_back(output, writer.frames).await?;
-        let header = output.header.clone();
-        let hinted = self.common.background(move |disk| writer.leave_hint(disk, &header, &seal)).await;
-        if let Err(error) = hinted {
-            // The next opening reads the segment instead.
-            tracing::warn!("partition {}: no hint for segment {}: {error}", self.id, output.header.segment);
-        }
-        Ok(())
+        let completed = self.common.background(move |_| writer.complete(seal)).await?;
+        (output.index_start, output.end) = (completed.index_start, completed.end);
+        self.read_back(output, completed.records).await
     }
 
-    async fn read_back(&self, output: &Output, frames: usize) -> Result<(), Failure> {
-        let (salt, end) = (output.header.salt, output.end);
-        let mut offset = output.header.encoded_length() as u64;
+    async fn read_back(&self, output: &Output, records: usize) -> Result<(), Failure> {
+        let source = Source {
+            file: output.file.clone(),
+            salt: output.header.salt,
+            form: output.header.origin.form(),
+            start: output.index_start,
+            end: output.end,
+        };
+        let mut offset = source.start;
         let mut found = 0;
         let mut sealed = false;
-        while offset < end {
-            let file = output.file.clone();
-            let read = self.common.background(move |_| read_slice(&file, salt, offset, end)).await?;
+        while offset < source.end {
+            let source = source.clone();
+            let read = self.common.background(move |_| source.read_slice(offset)).await?;
             let slice = read.ok_or_else(misread)?;
             if slice.frames.iter().any(|frame| frame.condition != Condition::Whole) {
                 return Err(misread().into());
             }
-            found += slice.frames.len();
+            found += slice.frames.iter().map(|frame| frame.records.len()).sum::<usize>();
             sealed = slice.ends_with_seal();
             offset = slice.end;
             self.breathe().await?;
         }
-        if sealed && found == frames { Ok(()) } else { Err(misread().into()) }
+        if sealed && found == records { Ok(()) } else { Err(misread().into()) }
     }
 
     /// The commit.

@@ -1,7 +1,7 @@
 //! Which segments are worth replacing.
 
+use super::read::Source;
 use crate::engine::core::Core;
-use crate::engine::disk::FileHandle;
 use crate::engine::format::frame::FRAME_HEADER_BYTES;
 use crate::engine::format::segment::SegmentHeader;
 use crate::engine::segment::Segment;
@@ -14,10 +14,7 @@ const VICTIMS_MAX: usize = 64;
 /// A segment to be replaced.
 pub(super) struct Victim {
     pub(super) id: SegmentId,
-    pub(super) file: FileHandle,
-    pub(super) salt: u32,
-    pub(super) header_bytes: u64,
-    pub(super) end: u64,
+    pub(super) source: Source,
     pub(super) last_number: Number,
     /// What its live records take in an output, at most.
     pub(super) live_bytes: u64,
@@ -25,17 +22,19 @@ pub(super) struct Victim {
 
 impl Victim {
     fn new(segment: &Segment) -> Self {
-        // Each record may be the only one that lives of its frame.
-        let records = segment.counters.live_records.get();
-        let frames_bytes = records * (FRAME_HEADER_BYTES as u64 + 8);
-        Victim {
-            id: segment.id,
+        let source = Source {
             file: segment.file.clone(),
             salt: segment.salt,
-            header_bytes: segment.header_bytes,
+            form: segment.form,
+            start: segment.header_bytes,
             end: segment.end,
+        };
+        // What is counted as the size of a record is more than it takes once it is packed.
+        Victim {
+            id: segment.id,
+            source,
             last_number: segment.last_number,
-            live_bytes: (segment.counters.live_bytes.get() + frames_bytes).min(segment.end),
+            live_bytes: segment.counters.live_bytes.get().min(segment.end),
         }
     }
 }
@@ -43,7 +42,8 @@ impl Victim {
 /// What an output of these victims takes, at most, in bytes.
 pub(super) fn output_bytes_max(victims: &[Victim]) -> u64 {
     let live_bytes: u64 = victims.iter().map(|victim| victim.live_bytes).sum();
-    live_bytes + (SegmentHeader::encoded_length_of(victims.len()) + FRAME_HEADER_BYTES) as u64
+    // The index has at least a frame, and there is a seal.
+    live_bytes + (SegmentHeader::encoded_length_of(victims.len()) + 3 * FRAME_HEADER_BYTES) as u64
 }
 
 impl Core {

@@ -100,6 +100,23 @@ pub enum Request {
     Job(Box<dyn FnOnce() + Send>),
 }
 
+impl Request {
+    /// Carries it out on this thread, waiting for the disk.
+    pub(crate) fn perform(self) {
+        match self {
+            Request::Read { file, offset, length, done } => {
+                let mut buffer = vec![0; length];
+                done(file.read_at(offset, &mut buffer).map(|count| {
+                    buffer.truncate(count);
+                    buffer
+                }));
+            }
+            Request::Sync { file, done } => done(file.sync_data()),
+            Request::Job(job) => job(),
+        }
+    }
+}
+
 /// Who carries a request out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Queue {

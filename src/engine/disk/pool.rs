@@ -100,6 +100,10 @@ impl DiskFile for PooledFile {
         self.handle()?.read_at(offset, buffer)
     }
 
+    fn read_parts_at(&self, offset: u64, first: &mut [u8], second: &mut [u8]) -> io::Result<usize> {
+        self.handle()?.read_parts_at(offset, first, second)
+    }
+
     fn try_read_at(&self, offset: u64, buffer: &mut [u8]) -> Option<io::Result<usize>> {
         // Opening may have to wait for the disk.
         let handle = self.handle.lock().clone()?;

@@ -1,12 +1,15 @@
-//! The real world: files of a directory, one ring and one thread a partition, one thread for slow work.
+//! The real world: files of a directory, one ring and one thread a partition, two threads for slow work.
 //!
 //! What goes through the ring and what doesn't was measured: on ext4 a buffered write through a ring is punted to a kernel thread (40 us)
 //! while a plain `pwrite` costs 1 us, so writes are plain; reads that miss the page cache and syncs go through the ring, many at once.
 
 mod background;
 mod file;
+mod flights;
 mod ring;
 mod worker;
+
+pub(crate) use self::flights::{Flights, Next};
 
 use self::background::Background;
 use self::file::RealFile;
@@ -189,23 +192,8 @@ impl Drop for UringDisk {
     }
 }
 
-/// Carries a request out on the calling thread, waiting for the disk.
-fn perform(request: Request) {
-    match request {
-        Request::Read { file, offset, length, done } => {
-            let mut buffer = vec![0; length];
-            done(file.read_at(offset, &mut buffer).map(|count| {
-                buffer.truncate(count);
-                buffer
-            }));
-        }
-        Request::Sync { file, done } => done(file.sync_data()),
-        Request::Job(job) => job(),
-    }
-}
-
 /// Runs what a request's end sets off. A panic in it costs that alone, not the thread.
-fn guarded(f: impl FnOnce()) {
+pub(crate) fn guarded(f: impl FnOnce()) {
     if std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).is_err() {
         tracing::error!("a completion panicked; its operation is lost");
     }

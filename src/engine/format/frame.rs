@@ -8,6 +8,8 @@
 //! Doesn't know: whether the frame's epoch owns its number, whether the rest of it lies within the file, and what comes
 //! before or behind it.
 
+use super::index::INDEX_ENTRY_BYTES_MIN;
+use super::index::parity::GROUP_FRAMES_MAX;
 use super::record::RECORD_BYTES_MIN;
 use super::{ALIGNMENT_BYTES, Damage, crc, get, put, tiles};
 use crate::engine::limits::PARTITIONS_MAX;
@@ -65,6 +67,10 @@ pub enum FrameKind {
     Watermark,
     /// Keeps the place of a number whose commit doesn't count.
     Void,
+    /// A part of a packed segment's index.
+    Index,
+    /// What damaged parts of that are made again from.
+    Parity,
 }
 
 impl FrameKind {
@@ -75,6 +81,8 @@ impl FrameKind {
             FrameKind::Seal => 3,
             FrameKind::Watermark => 4,
             FrameKind::Void => 5,
+            FrameKind::Index => 6,
+            FrameKind::Parity => 7,
         }
     }
 
@@ -85,6 +93,8 @@ impl FrameKind {
             3 => Ok(FrameKind::Seal),
             4 => Ok(FrameKind::Watermark),
             5 => Ok(FrameKind::Void),
+            6 => Ok(FrameKind::Index),
+            7 => Ok(FrameKind::Parity),
             _ => Err(Damage::Kind),
         }
     }
@@ -99,7 +109,7 @@ pub struct FrameHeader {
     pub number: Number,
     /// What was known to be stable when it was written.
     pub stable: Number,
-    /// Names a commit over several partitions; 0 where the commit has one part.
+    /// Names a commit over several partitions; 0 where the commit has one part. In a packed segment, see [`index`](super::index).
     pub commit: u64,
     /// The life of the store that numbered it.
     pub epoch: Epoch,
@@ -107,7 +117,7 @@ pub struct FrameHeader {
     pub parts: u16,
     /// What it is there for.
     pub kind: FrameKind,
-    /// How many records follow.
+    /// How many records follow; of parity, for how many frames it stands.
     pub records: u32,
 }
 
@@ -183,6 +193,8 @@ impl FrameHeader {
         // Whoever makes room for so many records can't be talked into more than the frame could hold.
         let records_max = match self.kind {
             FrameKind::Commit | FrameKind::Copy => self.body_length() / RECORD_BYTES_MIN,
+            FrameKind::Index => self.body_length() / INDEX_ENTRY_BYTES_MIN,
+            FrameKind::Parity => GROUP_FRAMES_MAX,
             FrameKind::Seal | FrameKind::Watermark | FrameKind::Void => 0,
         };
         let empty = matches!(self.kind, FrameKind::Seal | FrameKind::Void);

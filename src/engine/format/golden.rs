@@ -3,6 +3,7 @@
 //! be read.
 //! Never edit these bytes; a new version of a format gets examples of its own.
 
+use super::index::IndexHead;
 use super::testing::hex;
 use super::*;
 use crate::engine::types::{Epoch, Number, PartitionId, SegmentId, StoreId};
@@ -16,6 +17,40 @@ const SEGMENT_OF_COMPACTION: &[&str] = &[
     "03000100070000000403020103000000",
     "00002a36fe9c97170000000000000000",
     "04000000050000000600000000000000",
+];
+
+const SEGMENT_PACKED: &[&str] = &[
+    "532ed0104249544b5653454702000000",
+    "000102030405060708090a0b0c0d0e0f",
+    "03000200070000000403020101000000",
+    "00002a36fe9c97170000000000000000",
+    "0400000000000000",
+];
+
+/// A packed segment from front to end: header, two bare records, the padding behind them, the index and the seal.
+const PACKED: &[&str] = &[
+    "532ed0104249544b5653454702000000",
+    "000102030405060708090a0b0c0d0e0f",
+    "03000200070000000403020101000000",
+    "00002a36fe9c97170000000000000000",
+    "040000000000000012e78f5176616c75",
+    "65f8b3db1800000003698b3448000000",
+    "0a000000000000000d00000000000000",
+    "0c000000000000000200000001000600",
+    "020000004652414da86fd91f48000000",
+    "0c00000000030a6b65790303016f6c64",
+    "27ecaf8a880000000a00000000000000",
+    "0d000000000000000c00000000000000",
+    "0200000001000700010000004652414d",
+    "c5943cf9480000000000000000000000",
+    "fc9674cbb7fffffff5ffffffffffffff",
+    "f2fffffffffffffff3ffffffffffffff",
+    "fdfffffffefff9fffdffffffb9adbeb2",
+    "579026e0b7fffffff3fffffffffcf594",
+    "9a86fcfcfe90939b007efe2930000000",
+    "0c000000000000000d00000000000000",
+    "55000000000000000200000001000300",
+    "000000004652414d",
 ];
 
 const SEGMENT_OF_LOG: &[&str] = &[
@@ -108,6 +143,39 @@ fn segment_version_1() {
         assert_eq!(hex(&bytes), golden.concat());
         assert_eq!(SegmentHeader::decode(&bytes), Ok(header));
     }
+}
+
+#[test]
+fn packed_segment_version_2() {
+    let header = segment(Origin::Packed, vec![SegmentId(4)]);
+    let mut file = header.encode();
+    assert_eq!(hex(&file), SEGMENT_PACKED.concat());
+    assert_eq!(SegmentHeader::decode(&file), Ok(header));
+
+    let head = IndexHead { last_number: Number(12), stable: Number(13), epoch: Epoch(2) };
+    let mut index = IndexWriter::new(SALT, head, file.len() as u32);
+    for (number, kind, key, value) in
+        [(10, RecordKind::Put, b"key", &b"value"[..]), (8, RecordKind::Tombstone, b"old", b"")]
+    {
+        let offset = index.push(Number(number), kind, value.len() as u32, key);
+        assert_eq!(offset as usize, file.len());
+        form::append_bare(&mut file, SALT, key, value);
+    }
+    let values_end = file.len() as u64;
+    file.resize(frame::padded_length(file.len()), 0);
+    let seal = FrameHeader {
+        length: 48,
+        number: Number(12),
+        stable: Number(13),
+        commit: values_end,
+        epoch: Epoch(2),
+        parts: 1,
+        kind: FrameKind::Seal,
+        records: 0,
+    };
+    file.extend(index.finish());
+    file.extend(seal.encode(SALT));
+    assert_eq!(hex(&file), PACKED.concat());
 }
 
 #[test]

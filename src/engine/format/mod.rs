@@ -13,8 +13,10 @@
 use std::error::Error;
 use std::fmt;
 
+pub mod form;
 pub mod frame;
 pub mod hint;
+pub mod index;
 pub mod manifest;
 pub mod record;
 pub mod segment;
@@ -24,8 +26,10 @@ mod golden;
 #[cfg(test)]
 mod testing;
 
+pub use form::Form;
 pub use frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 pub use hint::{Hint, HintEntry, HintView, HintWriter};
+pub use index::{IndexEntry, IndexView, IndexWriter};
 pub use manifest::Manifest;
 pub use record::{RECORD_HEADER_BYTES, RecordHead, RecordKind, RecordView};
 pub use segment::{Origin, SegmentHeader};

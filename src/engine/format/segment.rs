@@ -6,7 +6,7 @@
 //!
 //! Doesn't know: which file it came from; [`SegmentHeader::check_home`] compares.
 
-use super::{ALIGNMENT_BYTES, Damage, crc, get, is_zero, put, tiles};
+use super::{ALIGNMENT_BYTES, Damage, Form, crc, get, is_zero, put, tiles};
 use crate::engine::types::{PartitionId, SegmentId, StoreId};
 
 /// The header without victims, in bytes.
@@ -15,8 +15,10 @@ pub const SEGMENT_HEADER_BYTES_MIN: usize = 64;
 pub const VICTIMS_MAX: usize = 4096;
 /// The longest header, in bytes: who reads this much of a file has read its header.
 pub const SEGMENT_HEADER_BYTES_MAX: usize = SEGMENT_HEADER_BYTES_MIN + VICTIMS_MAX * VICTIM_BYTES;
-/// The version of the format that this file writes, and the only one that it reads.
+/// The version of a segment that holds frames from front to end.
 pub const SEGMENT_VERSION: u32 = 1;
+/// The version of a packed segment: values, and behind them their index. A program that doesn't know it refuses the store.
+pub const PACKED_VERSION: u32 = 2;
 
 const MAGIC: [u8; 8] = *b"BITKVSEG";
 const VICTIM_BYTES: usize = 4;
@@ -59,8 +61,34 @@ const _: () = assert!(SEGMENT_HEADER_BYTES_MIN.is_multiple_of(ALIGNMENT_BYTES));
 pub enum Origin {
     /// The log: commits, in the order of their numbers.
     Log,
-    /// Compaction: copies of what lived in its victims.
+    /// Compaction, as it was before there were packed segments: copies of what lived in its victims, in frames.
     Compaction,
+    /// Compaction: what lived in its victims, values first, and the index of them behind.
+    Packed,
+}
+
+impl Origin {
+    /// The version of the format that such a segment has, and the number by which its header names it.
+    fn codes(self) -> (u32, u16) {
+        match self {
+            Origin::Log => (SEGMENT_VERSION, 0),
+            Origin::Compaction => (SEGMENT_VERSION, 1),
+            Origin::Packed => (PACKED_VERSION, 2),
+        }
+    }
+
+    fn from_codes(codes: (u32, u16)) -> Result<Origin, Damage> {
+        let known = [Origin::Log, Origin::Compaction, Origin::Packed];
+        known.into_iter().find(|origin| origin.codes() == codes).ok_or(Damage::Kind)
+    }
+
+    /// How records lie in such a segment.
+    pub fn form(self) -> Form {
+        match self {
+            Origin::Log | Origin::Compaction => Form::Whole,
+            Origin::Packed => Form::Bare,
+        }
+    }
 }
 
 /// What stands at the begin of a segment.
@@ -105,13 +133,10 @@ impl SegmentHeader {
         );
         let mut out = vec![0; self.encoded_length()];
         put(&mut out, at::MAGIC, MAGIC);
-        put(&mut out, at::VERSION, SEGMENT_VERSION.to_le_bytes());
+        let (version, origin) = self.origin.codes();
+        put(&mut out, at::VERSION, version.to_le_bytes());
         put(&mut out, at::STORE, self.store.0);
         put(&mut out, at::PARTITION, self.partition.0.to_le_bytes());
-        let origin: u16 = match self.origin {
-            Origin::Log => 0,
-            Origin::Compaction => 1,
-        };
         put(&mut out, at::ORIGIN, origin.to_le_bytes());
         put(&mut out, at::SEGMENT, self.segment.0.to_le_bytes());
         put(&mut out, at::SALT, self.salt.to_le_bytes());
@@ -136,7 +161,7 @@ impl SegmentHeader {
         // Before the checksum: only so much is promised of a later version, and it deserves a better word than
         // "damaged".
         let version = u32::from_le_bytes(get(bytes, at::VERSION));
-        if version != SEGMENT_VERSION {
+        if ![SEGMENT_VERSION, PACKED_VERSION].contains(&version) {
             return Err(Damage::Version(version));
         }
         let victims = u32::from_le_bytes(get(bytes, at::VICTIMS)) as usize;
@@ -151,11 +176,7 @@ impl SegmentHeader {
         if !is_zero(&header[at::RESERVED..SEGMENT_HEADER_BYTES_MIN]) || !is_zero(padding) {
             return Err(Damage::Reserved);
         }
-        let origin = match u16::from_le_bytes(get(header, at::ORIGIN)) {
-            0 => Origin::Log,
-            1 => Origin::Compaction,
-            _ => return Err(Damage::Kind),
-        };
+        let origin = Origin::from_codes((version, u16::from_le_bytes(get(header, at::ORIGIN))))?;
         Ok(SegmentHeader {
             store: StoreId(get(header, at::STORE)),
             partition: PartitionId(u16::from_le_bytes(get(header, at::PARTITION))),
@@ -199,7 +220,7 @@ mod tests {
         SegmentHeader {
             store: random.store(),
             partition: PartitionId(random.next() as u16),
-            origin: if random.below(2) == 0 { Origin::Log } else { Origin::Compaction },
+            origin: [Origin::Log, Origin::Compaction, Origin::Packed][random.below(3)],
             segment: SegmentId(random.next() as u32),
             salt: random.next() as u32,
             created_ns: random.next() as i64,
@@ -238,7 +259,8 @@ mod tests {
 
     #[test]
     fn what_a_checksum_cannot_see_is_checked() {
-        let bytes = random_header(&mut Random::new(3), 1).encode();
+        let header = SegmentHeader { origin: Origin::Compaction, ..random_header(&mut Random::new(3), 1) };
+        let bytes = header.encode();
         let bent = |offset: usize, byte: u8| {
             let mut bytes = bytes.clone();
             bytes[offset] = byte;
@@ -246,7 +268,9 @@ mod tests {
             SegmentHeader::decode(&bytes)
         };
         assert_eq!(bent(at::MAGIC, b'b'), Err(Damage::Magic));
-        assert_eq!(bent(at::VERSION, 2), Err(Damage::Version(2)));
+        assert_eq!(bent(at::VERSION, 3), Err(Damage::Version(3)));
+        // Each origin has its version.
+        assert_eq!(bent(at::VERSION, 2), Err(Damage::Kind));
         assert_eq!(bent(at::ORIGIN, 2), Err(Damage::Kind));
         assert_eq!(bent(at::RESERVED + 7, 1), Err(Damage::Reserved));
         assert_eq!(bent(SEGMENT_HEADER_BYTES_MIN + VICTIM_BYTES, 1), Err(Damage::Reserved));

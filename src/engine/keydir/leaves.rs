@@ -1,6 +1,7 @@
 //! An ordered map of keys for which looking one up costs few cache misses, since that is what a get from memory costs most: a B-tree over
 //! leaves of up to 64 keys each; a leaf has a byte of each key's hash beside each other, so that a look at one line of memory says
-//! where in the leaf a key is.
+//! where in the leaf a key is. Inside of a leaf keys are in no order: a new one goes to the end, without a search for its place and without moving
+//! others. Who lists them puts a leaf's keys in order, unless they came in order.
 //!
 //! Owns order and memory; knows nothing of what an entry means.
 
@@ -25,8 +26,9 @@ type Pair = (Key, Entry);
 struct Leaf {
     /// One byte of each key's hash, in the order of the pairs.
     tags: [u8; LEAF_KEYS_MAX],
-    /// In order.
     pairs: Vec<Pair>,
+    /// Whether the pairs are known to be in the order of their keys.
+    is_sorted: bool,
 }
 
 /// All keys, in order. `leaves` goes by the least key that a leaf may have; the first one's is the empty key.
@@ -48,12 +50,16 @@ fn tag(key: &[u8]) -> u8 {
 }
 
 impl Leaf {
-    fn new(pairs: Vec<Pair>) -> Box<Self> {
-        let mut tags = [0; LEAF_KEYS_MAX];
-        for (slot, (key, _)) in tags.iter_mut().zip(&pairs) {
+    fn new(pairs: Vec<Pair>, is_sorted: bool) -> Box<Self> {
+        let mut leaf = Box::new(Leaf { tags: [0; LEAF_KEYS_MAX], pairs, is_sorted });
+        leaf.tag_all();
+        leaf
+    }
+
+    fn tag_all(&mut self) {
+        for (slot, (key, _)) in self.tags.iter_mut().zip(&self.pairs) {
             *slot = tag(key.as_slice());
         }
-        Box::new(Leaf { tags, pairs })
     }
 
     /// Where the key is.
@@ -82,22 +88,49 @@ impl Leaf {
         heap_block_bytes(size_of::<Leaf>()) + heap_block_bytes(self.pairs.capacity() * size_of::<Pair>())
     }
 
-    fn insert(&mut self, position: usize, pair: Pair, tag: u8) {
+    /// There must be room for one more.
+    fn push(&mut self, pair: Pair, tag: u8) {
         if self.pairs.len() == self.pairs.capacity() {
             self.pairs.reserve_exact(GROWTH_KEYS);
         }
-        self.tags.copy_within(position..self.pairs.len(), position + 1);
-        self.tags[position] = tag;
-        self.pairs.insert(position, pair);
+        self.is_sorted &= self.pairs.last().is_none_or(|(last, _)| *last < pair.0);
+        self.tags[self.pairs.len()] = tag;
+        self.pairs.push(pair);
     }
 
     fn remove(&mut self, position: usize) -> Pair {
-        self.tags.copy_within(position + 1..self.pairs.len(), position);
-        let pair = self.pairs.remove(position);
+        let last = self.pairs.len() - 1;
+        self.is_sorted &= position == last;
+        self.tags[position] = self.tags[last];
+        let pair = self.pairs.swap_remove(position);
         if self.pairs.capacity() > self.pairs.len() + 2 * GROWTH_KEYS {
             self.pairs.shrink_to(self.pairs.len() + GROWTH_KEYS);
         }
         pair
+    }
+
+    /// Keeps the lesser half of the pairs, and gives up the greater one, the least of which is the first.
+    fn split(&mut self) -> Vec<Pair> {
+        let middle = self.pairs.len() / 2;
+        if !self.is_sorted {
+            self.pairs.select_nth_unstable_by(middle, |(a, _), (b, _)| a.cmp(b));
+        }
+        let mut upper = Vec::with_capacity(self.pairs.len() - middle + GROWTH_KEYS);
+        upper.extend(self.pairs.drain(middle..));
+        self.pairs.shrink_to(middle + GROWTH_KEYS);
+        self.tag_all();
+        upper
+    }
+
+    /// The pairs in the order of their keys.
+    fn in_order(&self) -> impl Iterator<Item = &Pair> {
+        let mut order: [u8; LEAF_KEYS_MAX] = std::array::from_fn(|index| index as u8);
+        let order_used = &mut order[..self.pairs.len()];
+        if !self.is_sorted {
+            let key = |index: u8| &self.pairs[index as usize].0;
+            order_used.sort_unstable_by(|a, b| key(*a).cmp(key(*b)));
+        }
+        order.into_iter().take(self.pairs.len()).map(|index| &self.pairs[index as usize])
     }
 }
 
@@ -119,7 +152,7 @@ impl Leaves {
                 Some((key, _)) if !leaves.is_empty() => key.clone(),
                 _ => Key::new(b""),
             };
-            let leaf = Leaf::new(pairs);
+            let leaf = Leaf::new(pairs, true);
             heap_bytes += leaf.heap_bytes() + least.heap_bytes();
             leaves.push((least, leaf));
         }
@@ -167,30 +200,25 @@ impl Leaves {
         let pair = (Key::new(key), entry);
         let added_bytes = pair.0.heap_bytes();
         let before_bytes = leaf.heap_bytes();
-        let position = leaf.pairs.partition_point(|(known, _)| *known < pair.0);
         let mut next = None;
         if leaf.pairs.len() < LEAF_KEYS_MAX {
-            leaf.insert(position, pair, tag);
-        } else if position == LEAF_KEYS_MAX {
+            leaf.push(pair, tag);
+        } else if leaf.is_sorted && leaf.pairs.last().is_some_and(|(last, _)| *last < pair.0) {
             // Keys that come in order fill their leaves.
-            next = Some(vec![pair]);
+            next = Some(Leaf::new(vec![pair], true));
         } else {
-            let mut upper = leaf.pairs.split_off(LEAF_KEYS_MAX / 2);
-            leaf.pairs.shrink_to(LEAF_KEYS_MAX / 2 + GROWTH_KEYS);
-            if position <= LEAF_KEYS_MAX / 2 {
-                leaf.insert(position, pair, tag);
-            } else {
-                upper.reserve_exact(GROWTH_KEYS);
-                upper.insert(position - LEAF_KEYS_MAX / 2, pair);
-            }
+            let is_sorted = leaf.is_sorted;
+            let mut upper = Leaf::new(leaf.split(), is_sorted);
+            let half = if pair.0 < upper.pairs[0].0 { &mut *leaf } else { &mut *upper };
+            half.push(pair, tag);
             next = Some(upper);
         }
         let after_bytes = leaf.heap_bytes();
         self.count += 1;
         self.heap_bytes = self.heap_bytes + added_bytes + after_bytes - before_bytes;
-        if let Some(pairs) = next {
-            let least = pairs[0].0.clone();
-            let leaf = Leaf::new(pairs);
+        if let Some(leaf) = next {
+            // What was split off begins with its least key.
+            let least = leaf.pairs[0].0.clone();
             self.heap_bytes += leaf.heap_bytes() + least.heap_bytes();
             self.leaves.insert(least, leaf);
         }
@@ -229,18 +257,19 @@ impl Leaves {
         leaf.tags[count..count + behind_count].copy_from_slice(&behind.tags[..behind_count]);
         leaf.pairs.reserve_exact(behind_count);
         leaf.pairs.append(&mut behind.pairs);
+        leaf.is_sorted &= behind.is_sorted;
         let after_bytes = leaf.heap_bytes();
         self.heap_bytes = self.heap_bytes + after_bytes - before_bytes - gone_bytes;
     }
 
     /// The pairs from a key on, in order.
-    pub(super) fn from(&self, key: &[u8]) -> impl Iterator<Item = (&[u8], &Entry)> {
+    pub(super) fn from<'a>(&'a self, key: &'a [u8]) -> impl Iterator<Item = (&'a [u8], &'a Entry)> {
         let bounds = (Bound::Unbounded, Bound::Included(key));
         let first =
             self.leaves.range::<[u8], _>(bounds).next_back().expect("the first leaf may have any key");
-        let within = first.1.pairs.partition_point(|(known, _)| known.as_slice() < key);
+        let within = first.1.in_order().skip_while(move |(known, _)| known.as_slice() < key);
         let further = self.leaves.range::<Key, _>((Bound::Excluded(first.0), Bound::Unbounded));
-        let pairs = first.1.pairs[within..].iter().chain(further.flat_map(|(_, leaf)| leaf.pairs.iter()));
+        let pairs = within.chain(further.flat_map(|(_, leaf)| leaf.in_order()));
         pairs.map(|(key, entry)| (key.as_slice(), entry))
     }
 
@@ -261,8 +290,10 @@ impl Leaves {
             heap_bytes += leaf.heap_bytes() + least.heap_bytes();
             count += leaf.pairs.len();
             assert!(leaf.pairs.len() <= LEAF_KEYS_MAX);
-            for ((key, _), found) in leaf.pairs.iter().zip(leaf.tags) {
-                assert!(last.is_none_or(|last| last < key) && key >= least && found == tag(key.as_slice()));
+            assert!(!leaf.is_sorted || leaf.pairs.is_sorted_by(|(a, _), (b, _)| a < b));
+            assert!(leaf.pairs.iter().zip(leaf.tags).all(|((key, _), found)| found == tag(key.as_slice())));
+            for (key, _) in leaf.in_order() {
+                assert!(last.is_none_or(|last| last < key) && key >= least);
                 assert!(bounds.get(index + 1).is_none_or(|next| key < *next));
                 heap_bytes += key.heap_bytes();
                 last = Some(key);

@@ -274,11 +274,17 @@ fn tail_scan(segment: &LoadedSegment) -> Option<&crate::engine::scan::Scan> {
 fn check_sealed(partition: &LoadedPartition, losses: &mut Vec<String>) {
     use crate::engine::scan::Condition;
     for segment in &partition.segments {
-        let Content::Scanned(scan) = &segment.content else { continue };
         let path = data_path(partition.partition, segment.id);
+        if let Content::Packed(index) = &segment.content {
+            losses.extend(index.hidden.iter().map(|(offset, places)| {
+                let count = places.end - places.start;
+                format!("{path} at offset {offset}: whose {count} bytes of values are can't be read")
+            }));
+        }
+        let Content::Scanned(scan) = &segment.content else { continue };
         if !scan.is_sealed() {
             // An output got its name only after its seal.
-            if segment.header.origin == Origin::Compaction {
+            if segment.header.origin != Origin::Log {
                 losses.push(format!("{path}: its seal can't be read"));
             }
             continue;

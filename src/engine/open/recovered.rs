@@ -62,17 +62,17 @@ impl Recovered<'_> {
     }
 
     fn read_at(&self, key: &[u8], location: Location) -> Result<Vec<u8>, OpenError> {
-        use crate::engine::format::record;
         let segment = self.segments.iter().find(|segment| segment.id == location.segment);
         let segment =
             segment.ok_or_else(|| OpenError::Damaged(format!("segment {} is gone", location.segment)))?;
         let path = data_path(self.partition, segment.id);
-        let mut bytes = vec![0; record::encoded_length(key.len(), location.value_length as usize)];
+        let form = segment.header.origin.form();
+        let mut bytes = vec![0; form.length(key.len(), location.value_length as usize)];
         let count =
             segment.file.read_at(u64::from(location.offset), &mut bytes).map_err(failed(path.as_str()))?;
-        match record::decode(&bytes[..count], segment.header.salt) {
-            Ok(record) if record.key == key => Ok(record.value.to_vec()),
-            _ => Err(OpenError::Damaged(format!(
+        match form.value(&bytes[..count], key, segment.header.salt) {
+            Ok(value) => Ok(value.to_vec()),
+            Err(_) => Err(OpenError::Damaged(format!(
                 "{path}: the record at offset {} fails its checksum",
                 location.offset
             ))),

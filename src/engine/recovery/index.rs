@@ -6,6 +6,7 @@ use crate::engine::error::OpenError;
 use crate::engine::format::hint;
 use crate::engine::format::record::{self, RecordKind};
 use crate::engine::keydir::{Entry, Key, Location};
+use crate::engine::scan::FoundRecord;
 use crate::engine::types::{Epoch, Number, SegmentId};
 use std::collections::BTreeMap;
 
@@ -79,9 +80,16 @@ fn collect(
                 let owned = owns(frame.header.epoch, frame.header.number);
                 if sealed || decision.verdict(frame, owned) == Verdict::Counts {
                     for record in &frame.records {
-                        let number = frame.header.number;
-                        push(number, record.offset as u32, record.kind, record.value_length, &record.key);
+                        let FoundRecord { number, kind, value_length, .. } = *record;
+                        push(number, record.offset as u32, kind, value_length, &record.key);
                     }
+                }
+            }
+        }
+        Content::Packed(index) => {
+            for view in index.views() {
+                for entry in view.entries().map_while(Result::ok) {
+                    push(entry.number, entry.offset, entry.kind, entry.value_length, entry.key);
                 }
             }
         }

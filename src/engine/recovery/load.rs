@@ -7,8 +7,9 @@ use crate::engine::error::OpenError;
 use crate::engine::format::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 use crate::engine::format::hint::{self, Hint};
 use crate::engine::format::segment::{Origin, SEGMENT_HEADER_BYTES_MAX, SegmentHeader};
-use crate::engine::format::{Damage, segment};
+use crate::engine::format::{Damage, Form, segment};
 use crate::engine::planted::{Bug, planted};
+use crate::engine::scan::packed::PackedIndex;
 use crate::engine::scan::{Scan, scan};
 use crate::engine::segment::{FileKind, data_path, hint_path, parse_name};
 use crate::engine::types::{Epoch, Number, PartitionId, SegmentId, StoreId};
@@ -21,6 +22,8 @@ pub(crate) enum Content {
     Hinted { hint: Hint, bytes: Vec<u8> },
     /// From reading all of it.
     Scanned(Scan),
+    /// From its own index: it is packed.
+    Packed(PackedIndex),
 }
 
 /// A segment as it was found.
@@ -37,6 +40,8 @@ impl LoadedSegment {
         match &self.content {
             Content::Hinted { hint, .. } => hint.sealed,
             Content::Scanned(scan) => scan.is_sealed(),
+            // It got its name only after its seal.
+            Content::Packed(_) => true,
         }
     }
 
@@ -44,6 +49,7 @@ impl LoadedSegment {
         match &self.content {
             Content::Hinted { hint, .. } => hint.stable,
             Content::Scanned(scan) => scan.stable(),
+            Content::Packed(index) => index.stable,
         }
     }
 
@@ -54,6 +60,7 @@ impl LoadedSegment {
             Content::Scanned(scan) => {
                 scan.frames.iter().map(|frame| frame.header.number).max().unwrap_or(Number::ZERO)
             }
+            Content::Packed(index) => index.last_number,
         }
     }
 
@@ -62,6 +69,7 @@ impl LoadedSegment {
         match &self.content {
             Content::Hinted { hint, .. } => Some(hint.first_epoch),
             Content::Scanned(scan) => scan.frames.iter().map(|frame| frame.header.epoch).min(),
+            Content::Packed(_) => None,
         }
     }
 
@@ -70,6 +78,15 @@ impl LoadedSegment {
         match &self.content {
             Content::Hinted { hint, .. } => hint.data_length,
             Content::Scanned(scan) => scan.end,
+            Content::Packed(index) => index.end,
+        }
+    }
+
+    /// Where its first frame begins.
+    pub(crate) fn frames_start(&self) -> u64 {
+        match &self.content {
+            Content::Hinted { .. } | Content::Scanned(_) => self.header.encoded_length() as u64,
+            Content::Packed(index) => index.offset,
         }
     }
 
@@ -123,7 +140,7 @@ pub(crate) fn load(
     // A compaction output got its name only when it was complete: what it names has been replaced.
     let victims: BTreeSet<SegmentId> = headers
         .values()
-        .filter(|(_, header)| header.origin == Origin::Compaction)
+        .filter(|(_, header)| header.origin != Origin::Log)
         .flat_map(|(_, header)| header.victims.iter().copied())
         .collect();
     if !read_only && victims.iter().any(|id| data.contains(id)) {
@@ -139,14 +156,15 @@ pub(crate) fn load(
             continue;
         }
         let file_bytes = file.length().map_err(failed(data_path(partition, id)))?;
-        let hinted =
-            hints.contains(&id).then(|| load_hint(disk, partition, &file, &header, file_bytes)).flatten();
-        let content = match hinted {
-            Some(content) => content,
-            None => Content::Scanned(
-                scan_file(&file, &header, file_bytes).map_err(failed(data_path(partition, id)))?,
-            ),
+        let hinted = || load_hint(disk, partition, &file, &header, file_bytes);
+        let content = if header.origin.form() == Form::Bare {
+            PackedIndex::read(&file, &header, file_bytes).map(Content::Packed)
+        } else if let Some(content) = hints.contains(&id).then(hinted).flatten() {
+            Ok(content)
+        } else {
+            scan_file(&file, &header, file_bytes).map(Content::Scanned)
         };
+        let content = content.map_err(failed(data_path(partition, id)))?;
         segments.push(LoadedSegment { id, file, header, file_bytes, content });
     }
     if !read_only {

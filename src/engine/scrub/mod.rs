@@ -3,12 +3,14 @@
 //! compaction: inside a turn it only asks what lives.
 //!
 //! What it finds: values that fail their checksum are noted with their keys, as if somebody had read them. Where it can't be seen which
-//! keys are there, those that the keydir knows to live there are read one by one. A hint that doesn't say what its segment holds is written anew.
+//! keys are there, those that the keydir knows to live there are read one by one. A hint that doesn't say what its segment holds is written anew, an index that is damaged
+//! is mended where that can be done.
 //!
 //! A verification that was stopped, or whose store was closed, goes on where it was. Segments made since it began are left for the next.
 //! What the kernel has in memory is verified there: what reads would give, not what the platter has.
 
 mod hint;
+mod index;
 mod piece;
 mod position;
 mod segment;
@@ -74,7 +76,7 @@ pub struct ScrubStats {
     pub damaged_dead: u64,
     /// Places where it can't be seen which keys are there.
     pub damaged_places: u64,
-    /// Hints that didn't say what their segment holds.
+    /// Hints that didn't say what their segment holds, and indexes of packed segments that had to be mended.
     pub hints_rewritten: u64,
     /// How long it has run, in nanoseconds.
     pub elapsed_ns: u64,

@@ -1,9 +1,10 @@
 //! Reads a segment from front to end, a piece at a time, and goes on behind what isn't what it should be. Decides nothing.
 
 use crate::engine::disk::FileHandle;
-use crate::engine::format::ALIGNMENT_BYTES;
 use crate::engine::format::frame::{FRAME_HEADER_BYTES, FrameHeader, could_be_header};
 use crate::engine::format::record::encoded_length;
+use crate::engine::format::{ALIGNMENT_BYTES, Form};
+use crate::engine::scan::packed::{self, PackedPiece};
 use crate::engine::scan::{Condition, FoundFrame, frame_at};
 use std::io;
 use std::ops::Range;
@@ -20,6 +21,8 @@ pub(super) struct Piece {
     pub(super) gaps: Vec<Range<u64>>,
     /// Where the next piece begins.
     pub(super) end: u64,
+    /// How much was read of values that lie elsewhere, in bytes.
+    pub(super) values_bytes: u64,
 }
 
 impl Piece {
@@ -38,7 +41,31 @@ impl Piece {
 }
 
 /// The frames from `offset` on, as many as fit into a piece. Waits for the disk.
-pub(super) fn read_piece(file: &FileHandle, salt: u32, offset: u64, segment_end: u64) -> io::Result<Piece> {
+pub(super) fn read_piece(
+    file: &FileHandle,
+    salt: u32,
+    form: Form,
+    offset: u64,
+    segment_end: u64,
+) -> io::Result<Piece> {
+    match form {
+        Form::Whole => read_whole(file, salt, offset, segment_end),
+        Form::Bare => read_packed(file, salt, offset, segment_end),
+    }
+}
+
+/// A frame of a packed segment's index with its values, or what lies there in its place.
+fn read_packed(file: &FileHandle, salt: u32, offset: u64, segment_end: u64) -> io::Result<Piece> {
+    if let Some(PackedPiece { frame, values, .. }) = packed::read_piece(file, salt, offset, segment_end)? {
+        let (end, values_bytes) = (offset + u64::from(frame.header.length), values.len() as u64);
+        return Ok(Piece { frames: vec![frame], end, values_bytes, ..Piece::default() });
+    }
+    let next = packed::next_frame(file, salt, offset + ALIGNMENT_BYTES as u64, segment_end)?;
+    let end = next.unwrap_or(segment_end);
+    Ok(Piece { gaps: std::iter::once(offset..end).collect(), end, ..Piece::default() })
+}
+
+fn read_whole(file: &FileHandle, salt: u32, offset: u64, segment_end: u64) -> io::Result<Piece> {
     let rest = segment_end.saturating_sub(offset);
     let mut length = PIECE_BYTES.min(rest);
     loop {

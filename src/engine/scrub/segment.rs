@@ -1,12 +1,14 @@
 //! Verifies one segment.
 
 use super::hint::Wanted;
+use super::index;
 use super::piece::{Piece, read_piece};
 use super::{Halt, Scrub};
 use crate::engine::compaction::yield_now;
 use crate::engine::disk::FileHandle;
 use crate::engine::error::ReadError;
 use crate::engine::format::record::RecordKind;
+use crate::engine::format::{ALIGNMENT_BYTES, Form};
 use crate::engine::keydir::Location;
 use crate::engine::scan::{FoundFrame, FoundRecord};
 use crate::engine::seal::read_header;
@@ -26,19 +28,53 @@ const BUSY_NAP_NS: u64 = 200_000;
 const BUSY_NAPS_MAX: usize = 20;
 
 /// A segment as it is when its verification begins.
+#[derive(Clone)]
 struct Subject {
     file: FileHandle,
     salt: u32,
-    header_bytes: u64,
+    form: Form,
+    /// Offset of the first frame.
+    start: u64,
     end: u64,
     sealed: bool,
+}
+
+/// Where records may be that no frame tells of.
+struct Hidden {
+    form: Form,
+    ranges: Vec<Range<u64>>,
+    /// In a packed segment: up to where the places are accounted for.
+    known: Option<u64>,
+}
+
+impl Hidden {
+    /// What a piece leaves in the dark.
+    fn see(&mut self, piece: &Piece) {
+        if self.form == Form::Whole {
+            return self.ranges.extend_from_slice(&piece.gaps);
+        }
+        let records = || piece.frames.iter().flat_map(|frame| &frame.records);
+        if let (Some(first), Some(last)) = (records().next(), records().next_back()) {
+            self.reach(first.offset);
+            let length = self.form.length(last.key.len(), last.value_length as usize);
+            self.known = Some(last.offset + length as u64);
+        }
+    }
+
+    /// The next place that is told of, or the end of all.
+    fn reach(&mut self, offset: u64) {
+        if let Some(known) = self.known.filter(|known| *known < offset) {
+            self.ranges.push(known..offset);
+        }
+    }
 }
 
 impl Shell {
     /// Reads all of a segment; ends early if a compaction replaces it meanwhile.
     pub(super) async fn scrub_segment(&self, id: SegmentId, scrub: &Scrub) -> Result<(), Halt> {
         let Some(subject) = self.subject(id) else { return Ok(()) };
-        let mut wanted = subject.sealed.then(Wanted::default);
+        let has_hint = subject.sealed && subject.form == Form::Whole;
+        let mut wanted = has_hint.then(Wanted::default);
         let file = subject.file.clone();
         let header = self.read_for_scrub(move || read_header(&file)).await?;
         let header = header.filter(|header| {
@@ -51,11 +87,19 @@ impl Shell {
             wanted = None;
             self.note_place(scrub, id, 0);
         }
-        let mut gaps = Vec::new();
-        let mut offset = subject.header_bytes;
+        if let (Form::Bare, Some(header)) = (subject.form, header.clone())
+            && !self.is_read_only()
+        {
+            let (file, end) = (subject.file.clone(), subject.end);
+            let mended = self.read_for_scrub(move || index::put_right(&file, &header, end)).await?;
+            scrub.note(|stats| stats.hints_rewritten += u64::from(mended == Some(true)));
+        }
+        let known = header.as_ref().map(|header| header.encoded_length() as u64);
+        let mut hidden = Hidden { form: subject.form, ranges: Vec::new(), known };
+        let mut offset = subject.start;
         while offset < subject.end {
-            let (file, salt, end) = (subject.file.clone(), subject.salt, subject.end);
-            let read = self.read_for_scrub(move || read_piece(&file, salt, offset, end)).await?;
+            let Subject { file, salt, form, end, .. } = subject.clone();
+            let read = self.read_for_scrub(move || read_piece(&file, salt, form, offset, end)).await?;
             let piece = match read {
                 Some(piece) => piece,
                 None if self.subject(id).is_none() => return Ok(()),
@@ -67,21 +111,25 @@ impl Shell {
                     wanted.add(frame);
                 }
             }
-            for gap in piece.gaps {
+            for gap in &piece.gaps {
                 wanted = None;
                 self.note_place(scrub, id, gap.start);
-                gaps.push(gap);
             }
-            scrub.note(|stats| stats.bytes_done += piece.end - offset);
-            self.pay_for_scrub(piece.end - offset, scrub).await?;
+            hidden.see(&piece);
+            let bytes = piece.end - offset + piece.values_bytes;
+            scrub.note(|stats| stats.bytes_done += bytes);
+            self.pay_for_scrub(bytes, scrub).await?;
             offset = piece.end;
         }
-        if !gaps.is_empty() {
-            self.look_for_keys(scrub, id, &gaps).await?;
+        if subject.form == Form::Bare {
+            // But for what lies between the last value and its index.
+            hidden.reach(subject.start.saturating_sub(ALIGNMENT_BYTES as u64 - 1));
+        }
+        if !hidden.ranges.is_empty() {
+            self.look_for_keys(scrub, id, &hidden.ranges).await?;
         }
         if let (Some(wanted), Some(header)) = (wanted, header) {
-            let (end, read_only) =
-                (subject.end, self.common.config.read_only || self.common.order.is_latched());
+            let (end, read_only) = (subject.end, self.is_read_only());
             let rewritten =
                 self.common.background(move |disk| wanted.put_right(disk, &header, end, read_only)).await;
             match rewritten {
@@ -93,6 +141,10 @@ impl Shell {
         Ok(())
     }
 
+    fn is_read_only(&self) -> bool {
+        self.common.config.read_only || self.common.order.is_latched()
+    }
+
     /// None if the segment isn't part of the store any more, or has no file: what a read-only store would append to.
     fn subject(&self, id: SegmentId) -> Option<Subject> {
         self.with(|core| {
@@ -100,7 +152,8 @@ impl Shell {
             Some(Subject {
                 file: segment.file.clone(),
                 salt: segment.salt,
-                header_bytes: segment.header_bytes,
+                form: segment.form,
+                start: segment.header_bytes,
                 end: segment.end,
                 sealed: matches!(segment.state(), SegmentState::Sealed | SegmentState::Damaged),
             })

@@ -1,6 +1,6 @@
 //! The thread for slow work: jobs in order, one at a time.
 
-use super::{guarded, perform};
+use super::guarded;
 use crate::engine::disk::Request;
 use parking_lot::Mutex;
 use std::io;
@@ -17,7 +17,7 @@ impl Background {
         let (sender, receiver) = channel::<Request>();
         let thread = std::thread::Builder::new().name(name.to_string()).spawn(move || {
             for request in receiver {
-                guarded(|| perform(request));
+                guarded(|| request.perform());
             }
         })?;
         Ok(Background { sender: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)) })

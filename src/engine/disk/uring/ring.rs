@@ -1,10 +1,11 @@
 //! The ring, and the other calls that the standard library lacks. The only file of the engine with unsafe code.
 //!
-//! Soundness rests on one rule: what the kernel writes to or reads from while an operation is under way is owned by the flight table
+//! Soundness rests on one rule: what the kernel writes to or reads from while an operation is under way is owned by the table of flights
 //! until its completion has been seen.
 #![allow(unsafe_code)]
 
-use crate::engine::disk::{Done, FileHandle};
+use super::flights::{Flights, Next};
+use crate::engine::disk::Request;
 use io_uring::{IoUring, opcode, squeue, types};
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -52,17 +53,10 @@ pub(super) fn read_without_waiting(
     if count < 0 { Err(io::Error::last_os_error()) } else { Ok(count as usize) }
 }
 
-/// An operation under way, with what it needs to stay alive.
-enum Flight {
-    Read { file: FileHandle, offset: u64, buffer: Vec<u8>, filled: usize, done: Done<Vec<u8>> },
-    Sync { file: FileHandle, done: Done<()> },
-}
-
 /// A ring of one thread.
 pub(super) struct Ring {
     ring: IoUring,
-    flights: Vec<Option<Flight>>,
-    free: Vec<usize>,
+    flights: Flights,
     /// Where the armed read of the bell puts its count.
     bell_count: Box<[u8; 8]>,
     bell_armed: bool,
@@ -79,8 +73,7 @@ impl Ring {
         };
         Ok(Ring {
             ring,
-            flights: Vec::new(),
-            free: Vec::new(),
+            flights: Flights::default(),
             bell_count: Box::new([0; 8]),
             bell_armed: false,
             finished: Vec::new(),
@@ -89,7 +82,7 @@ impl Ring {
 
     /// Whether nothing is under way (the bell's read aside).
     pub(super) fn is_idle(&self) -> bool {
-        self.free.len() == self.flights.len()
+        self.flights.is_empty()
     }
 
     /// Sees to it that the bell wakes the ring.
@@ -103,42 +96,18 @@ impl Ring {
         self.bell_armed = true;
     }
 
-    pub(super) fn read(&mut self, file: FileHandle, offset: u64, length: usize, done: Done<Vec<u8>>) {
-        if file.descriptor().is_none() || length == 0 {
-            return done(Err(io::Error::from(io::ErrorKind::InvalidInput)));
-        }
-        self.start(Flight::Read { file, offset, buffer: vec![0; length], filled: 0, done });
+    /// Starts a request, or has it run by `run` if it is none for a ring.
+    pub(super) fn start(&mut self, request: Request, run: impl Fn(Box<dyn FnOnce()>)) {
+        let next = self.flights.start(request);
+        self.go_on(next, run);
     }
 
-    pub(super) fn sync(&mut self, file: FileHandle, done: Done<()>) {
-        if file.descriptor().is_none() {
-            return done(Err(io::Error::from(io::ErrorKind::InvalidInput)));
+    fn go_on(&mut self, next: Next, run: impl Fn(Box<dyn FnOnce()>)) {
+        match next {
+            Next::Submit(entry) => self.push(entry),
+            Next::Run(job) => run(job),
+            Next::Nothing => {}
         }
-        self.start(Flight::Sync { file, done });
-    }
-
-    fn start(&mut self, mut flight: Flight) {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.flights.push(None);
-            self.flights.len() - 1
-        });
-        let entry = match &mut flight {
-            Flight::Read { file, offset, buffer, filled, .. } => {
-                let rest = &mut buffer[*filled..];
-                let descriptor = types::Fd(file.descriptor().unwrap_or(-1));
-                let length = u32::try_from(rest.len()).unwrap_or(u32::MAX);
-                opcode::Read::new(descriptor, rest.as_mut_ptr(), length)
-                    .offset(*offset + *filled as u64)
-                    .build()
-            }
-            Flight::Sync { file, .. } => {
-                let descriptor = types::Fd(file.descriptor().unwrap_or(-1));
-                opcode::Fsync::new(descriptor).flags(types::FsyncFlags::DATASYNC).build()
-            }
-        };
-        // The buffer's heap block stays where it is when the flight moves into the table.
-        self.flights[slot] = Some(flight);
-        self.push(entry.user_data(slot as u64));
     }
 
     fn push(&mut self, entry: squeue::Entry) {
@@ -172,46 +141,11 @@ impl Ring {
                 self.bell_armed = false;
                 continue;
             }
-            let slot = user_data as usize;
-            let Some(flight) = self.flights.get_mut(slot).and_then(Option::take) else { continue };
-            self.free.push(slot);
-            match flight {
-                Flight::Sync { done, .. } => {
-                    let result = outcome(result).map(|_| ());
-                    run(Box::new(move || done(result)));
-                }
-                Flight::Read { file, offset, buffer, filled, done } => {
-                    self.read_ended(
-                        outcome(result),
-                        Flight::Read { file, offset, buffer, filled, done },
-                        &run,
-                    );
-                }
-            }
+            let next = self.flights.ended(user_data, result);
+            self.go_on(next, &run);
         }
         self.finished = finished;
     }
-
-    /// A read may bring less than was asked for: it goes on until the buffer is full or the file ends.
-    fn read_ended(&mut self, result: io::Result<usize>, flight: Flight, run: &impl Fn(Box<dyn FnOnce()>)) {
-        let Flight::Read { file, offset, mut buffer, filled, done } = flight else { return };
-        match result {
-            Ok(0) => {
-                buffer.truncate(filled);
-                run(Box::new(move || done(Ok(buffer))));
-            }
-            Ok(count) if filled + count >= buffer.len() => run(Box::new(move || done(Ok(buffer)))),
-            Ok(count) => self.start(Flight::Read { file, offset, buffer, filled: filled + count, done }),
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN)) => {
-                self.start(Flight::Read { file, offset, buffer, filled, done });
-            }
-            Err(error) => run(Box::new(move || done(Err(error)))),
-        }
-    }
-}
-
-fn outcome(result: i32) -> io::Result<usize> {
-    if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(result as usize) }
 }
 
 impl Drop for Ring {

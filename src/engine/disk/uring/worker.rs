@@ -2,8 +2,8 @@
 //! eventfd whose read is always armed); senders ring only if it has said that it sleeps.
 
 use super::background::join;
+use super::guarded;
 use super::ring::{Bell, Ring};
-use super::{guarded, perform};
 use crate::engine::disk::Request;
 use crossbeam_queue::SegQueue;
 use parking_lot::Mutex;
@@ -104,11 +104,7 @@ impl Shared {
         loop {
             ring.arm(&self.bell);
             while let Some(request) = self.requests.pop() {
-                match request {
-                    Request::Read { file, offset, length, done } => ring.read(file, offset, length, done),
-                    Request::Sync { file, done } => ring.sync(file, done),
-                    Request::Job(job) => guarded(job),
-                }
+                ring.start(request, guarded);
             }
             if self.stop.load(Ordering::Acquire) && self.requests.is_empty() && ring.is_idle() {
                 return;
@@ -126,7 +122,7 @@ impl Shared {
     fn run_without(&self) {
         loop {
             while let Some(request) = self.requests.pop() {
-                guarded(|| perform(request));
+                guarded(|| request.perform());
             }
             if self.stop.load(Ordering::Acquire) && self.requests.is_empty() {
                 return;

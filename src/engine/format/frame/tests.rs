@@ -4,8 +4,15 @@ use super::super::testing::{Random, each_flip, each_truncation};
 use super::*;
 
 const SALT: u32 = 0x5a17_0001;
-const KINDS: [FrameKind; 5] =
-    [FrameKind::Commit, FrameKind::Copy, FrameKind::Seal, FrameKind::Watermark, FrameKind::Void];
+const KINDS: [FrameKind; 7] = [
+    FrameKind::Commit,
+    FrameKind::Copy,
+    FrameKind::Seal,
+    FrameKind::Watermark,
+    FrameKind::Void,
+    FrameKind::Index,
+    FrameKind::Parity,
+];
 
 fn random_header(random: &mut Random, kind: FrameKind) -> FrameHeader {
     let body = match kind {
@@ -89,7 +96,7 @@ fn what_a_checksum_cannot_see_is_checked() {
     assert_eq!(bent(&header, at::PARTS, [0; 2]), Err(Damage::Number));
     assert_eq!(bent(&header, at::RESERVED, [1]), Err(Damage::Reserved));
     assert_eq!(bent(&header, at::MAGIC, *b"FRAN"), Err(Damage::Magic));
-    for kind in [0, 6, 255] {
+    for kind in [0, 8, 255] {
         assert_eq!(bent(&header, at::KIND, [kind]), Err(Damage::Kind));
     }
     // Seal, watermark and void have no records; seal and void have no body either.

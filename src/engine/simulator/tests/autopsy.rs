@@ -1,8 +1,7 @@
 //! What lies on a disk, as text: for whoever looks into a seed that failed.
 
+use super::segments::read_segment;
 use crate::engine::disk::sim::SimDisk;
-use crate::engine::format::segment::SegmentHeader;
-use crate::engine::scan::scan;
 use std::fmt::Write;
 
 /// Every frame of every segment; records as key and kind.
@@ -17,16 +16,16 @@ pub(crate) fn describe(disk: &SimDisk) -> String {
         if !path.contains(".data") {
             continue;
         }
-        let Ok(header) = SegmentHeader::decode(&bytes) else { continue };
+        let Some((header, found)) = read_segment(&bytes) else { continue };
         let _ = writeln!(text, "  {:?} victims {:?}", header.origin, header.victims);
-        let found = scan(&bytes, header.encoded_length() as u64, header.salt);
         for frame in &found.frames {
             let records: Vec<_> = frame
                 .records
                 .iter()
                 .map(|r| {
                     let key = String::from_utf8_lossy(&r.key[..r.key.len().min(6)]).into_owned();
-                    format!("{key}{}{}", if r.value_is_right { ":" } else { "!" }, r.value_length)
+                    let mark = if r.value_is_right { ":" } else { "!" };
+                    format!("{} {key}{mark}{}", r.number, r.value_length)
                 })
                 .collect();
             let h = &frame.header;

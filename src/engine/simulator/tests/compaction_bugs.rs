@@ -3,6 +3,7 @@
 
 use super::rig::{ENDINGS, Rig, config};
 use crate::engine::Config;
+use crate::engine::clock::SimClock;
 use crate::engine::disk::sim::Crash;
 use std::collections::BTreeSet;
 
@@ -260,4 +261,27 @@ fn more_leftovers_than_a_header_can_name() {
     assert_eq!(rig.store().compaction_stats()[0].trouble, None);
     rig.reopen(Some(Crash::Power));
     assert_eq!(rig.get("live"), Some(b"value".to_vec()));
+}
+
+/// Nothing that is kept rests on the time of day: a clock that was set back, or stands still, changes no order.
+#[test]
+fn the_clock_is_set_back() {
+    for ending in ENDINGS {
+        let mut rig = Rig::new(config());
+        rig.clock.advance(3_600_000_000_000);
+        rig.put("key", b"old");
+        rig.fill("a");
+        rig.sync();
+        rig.clock = SimClock::new();
+        rig.reopen(ending);
+        rig.put("key", b"new");
+        rig.remove("a0");
+        rig.sync();
+        rig.clock = SimClock::new();
+        rig.reopen(ending);
+        rig.compact().expect("a compaction");
+        assert_eq!((rig.get("key"), rig.get("a0")), (Some(b"new".to_vec()), None), "{ending:?}");
+        rig.reopen(ending);
+        assert_eq!((rig.get("key"), rig.get("a0")), (Some(b"new".to_vec()), None), "{ending:?}");
+    }
 }

@@ -3,14 +3,13 @@
 
 use super::lives::Lives;
 use super::plan::Plan;
+use super::segments::read_segment;
 use crate::engine::Store;
 use crate::engine::common::partition_dir;
 use crate::engine::core::Core;
 use crate::engine::disk::sim::{Dice, SimDisk};
 use crate::engine::format::record::{RECORD_HEADER_BYTES, RecordKind};
-use crate::engine::format::segment::SegmentHeader;
 use crate::engine::keydir::Location;
-use crate::engine::scan::scan;
 use crate::engine::segment::{FileKind, parse_name};
 use crate::engine::types::{Number, SegmentId};
 use std::collections::BTreeMap;
@@ -42,18 +41,15 @@ fn read_records(disk: &SimDisk, directory: &str) -> Result<Records, String> {
         let name = path.strip_prefix(directory).and_then(|rest| rest.strip_prefix('/'));
         let Some(FileKind::Data(segment)) = name.map(parse_name) else { continue };
         let bytes = disk.content(&path).unwrap_or_default();
-        let header = SegmentHeader::decode(&bytes).map_err(|damage| format!("{path}: {damage}"))?;
-        let found = scan(&bytes, header.encoded_length() as u64, header.salt);
-        for (frame, record) in
-            found.frames.iter().flat_map(|frame| frame.records.iter().map(move |r| (frame, r)))
-        {
+        let (_, found) = read_segment(&bytes).ok_or_else(|| format!("{path}: its header is damaged"))?;
+        for record in found.frames.iter().flat_map(|frame| &frame.records) {
             let location = Location {
                 segment,
                 offset: record.offset as u32,
                 value_length: record.value_length,
                 tombstone: record.kind == RecordKind::Tombstone,
             };
-            records.entry(record.key.clone()).or_default().push((frame.header.number, location));
+            records.entry(record.key.clone()).or_default().push((record.number, location));
         }
     }
     for of_key in records.values_mut() {

@@ -55,7 +55,7 @@ impl Rig {
         self.try_open().expect("a healthy store");
     }
 
-    fn try_open(&mut self) -> Result<(), OpenError> {
+    pub(super) fn try_open(&mut self) -> Result<(), OpenError> {
         let world = World {
             disk: Arc::new(self.disk.clone()),
             clock: self.clock.clone(),
@@ -75,6 +75,21 @@ impl Rig {
         let mut rig = Rig { disk, clock, config, seed: self.seed ^ 2, open: None };
         rig.try_open().map_err(|error| format!("it doesn't open: {error}"))?;
         Ok(rig)
+    }
+
+    /// Ends this life, if there is one, by a kill.
+    pub(super) fn end(&mut self) {
+        self.disk = self.disk.crash(Crash::Kill);
+        if let Some((_, player)) = self.open.take() {
+            player.bury();
+        }
+    }
+
+    /// Ends this life by a kill, lets something happen to the files, and begins another.
+    pub(super) fn reopen_with(&mut self, meanwhile: impl FnOnce(&SimDisk)) {
+        self.end();
+        meanwhile(&self.disk);
+        self.open();
     }
 
     pub(super) fn store(&self) -> &Store<()> {

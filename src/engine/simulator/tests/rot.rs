@@ -6,10 +6,9 @@ use super::history::{Key, Value, brief};
 use super::lives::Lives;
 use super::oracle::judge;
 use super::plan::Plan;
+use super::segments::read_segment;
 use crate::engine::OpenError;
 use crate::engine::disk::sim::{Crash, Dice};
-use crate::engine::format::segment::SegmentHeader;
-use crate::engine::scan::scan;
 use crate::engine::simulator::Player;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -54,8 +53,7 @@ fn rot(seed: u64) -> Result<(), String> {
 }
 
 fn is_sealed(content: &[u8]) -> bool {
-    let Ok(header) = SegmentHeader::decode(content) else { return false };
-    scan(content, header.encoded_length() as u64, header.salt).is_sealed()
+    read_segment(content).is_some_and(|(_, found)| found.is_sealed())
 }
 
 fn look(lives: &mut Lives, cut_off: bool) -> Result<(), String> {

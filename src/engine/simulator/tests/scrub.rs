@@ -3,13 +3,13 @@
 
 use super::lives::Lives;
 use super::plan::Plan;
+use super::segments::read_segment;
 use crate::engine::ReadError;
 use crate::engine::disk::sim::{Crash, Dice};
-use crate::engine::format::frame::FRAME_HEADER_BYTES;
-use crate::engine::format::hint;
+use crate::engine::format::frame::{FRAME_HEADER_BYTES, FrameKind};
 use crate::engine::format::record::encoded_length;
-use crate::engine::format::segment::SegmentHeader;
-use crate::engine::scan::{FoundFrame, scan};
+use crate::engine::format::{Form, Origin, hint};
+use crate::engine::scan::{FoundFrame, FoundRecord};
 use crate::engine::scrub::{ScrubPhase, ScrubStats};
 use crate::engine::simulator::Player;
 use crate::engine::store::Store;
@@ -80,6 +80,12 @@ fn damage(lives: &mut Lives, store: &Store<()>, player: &mut Player) -> Result<(
         let right = again.is_none_or(|bytes| hint::decode(&bytes).is_ok());
         return if right && !stats.found_damage() { Ok(()) } else { Err(format!("{place}: not healed")) };
     }
+    if is_of_index(&content, offset) {
+        // It was made good again out of the rest.
+        let mended = lives.disk.content(&path).as_ref() == Some(&content);
+        let right = mended && !stats.found_damage() && stats.hints_rewritten == 1;
+        return if right { Ok(()) } else { Err(format!("{place}: not mended")) };
+    }
     let noted = store.integrity_errors();
     let mut unreadable = 0;
     for (key, result) in lives.read_all(store, player)? {
@@ -107,8 +113,7 @@ fn damage(lives: &mut Lives, store: &Store<()>, player: &mut Player) -> Result<(
 /// Whether a byte of a segment is one that a checksum covers, or a checksum. None for padding, of which only some is looked at, and for a segment
 /// without a frame: it may have been made ahead.
 fn is_covered(content: &[u8], offset: usize) -> Option<bool> {
-    let header = SegmentHeader::decode(content).ok()?;
-    let found = scan(content, header.encoded_length() as u64, header.salt);
+    let (header, found) = read_segment(content)?;
     if found.frames.is_empty() {
         return None;
     }
@@ -119,7 +124,17 @@ fn is_covered(content: &[u8], offset: usize) -> Option<bool> {
         let start = frame.offset as usize;
         (start..start + frame.header.length as usize).contains(&offset)
     };
-    let Some(frame) = found.frames.iter().find(within) else { return Some(false) };
+    let Some(frame) = found.frames.iter().find(within) else {
+        let records = || found.frames.iter().flat_map(|frame| &frame.records);
+        let form = header.origin.form();
+        let place = |r: &FoundRecord| {
+            r.offset as usize..r.offset as usize + form.length(r.key.len(), r.value_length as usize)
+        };
+        return match form {
+            Form::Whole => Some(false),
+            Form::Bare => records().any(|record| place(record).contains(&offset)).then_some(true),
+        };
+    };
     let header_end = frame.offset as usize + FRAME_HEADER_BYTES;
     let body_end = match frame.records.last() {
         Some(last) => last.offset as usize + encoded_length(last.key.len(), last.value_length as usize),
@@ -127,6 +142,13 @@ fn is_covered(content: &[u8], offset: usize) -> Option<bool> {
         None => header_end + 8 + 8 * frame.last_numbers.len(),
     };
     (offset < body_end).then_some(true)
+}
+
+/// Whether a byte belongs to the index of a packed segment, or to its seal. (One without a record has no index to make a seal from.)
+fn is_of_index(content: &[u8], offset: usize) -> bool {
+    let Some((header, found)) = read_segment(content) else { return false };
+    let first = found.frames.first().filter(|frame| frame.header.kind == FrameKind::Index);
+    header.origin == Origin::Packed && first.is_some_and(|frame| offset >= frame.offset as usize)
 }
 
 #[test]

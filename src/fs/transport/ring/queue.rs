@@ -7,6 +7,8 @@
 
 use super::encode::Filling;
 use super::wire::{self, Header, OPERATION_BYTES_MAX, Request};
+use crate::engine::disk::uring::{Flights, Next, guarded};
+use crate::engine::{keep_errands, next_errand};
 use crate::fs::errno::Errno;
 use crate::fs::types::Answer;
 use crossbeam_queue::SegQueue;
@@ -31,7 +33,11 @@ const PREFIX_ROOM: usize = 4096;
 /// Where an entry of the ring has its length, which the binding can't set.
 const LENGTH_AT: usize = 24;
 
+/// Numbers of completions: of the bell, of what goes to the disk (this bit), else of an entry.
 const BELL: u64 = u64::MAX;
+const DISK: u64 = 1 << 32;
+/// Room for what goes to the disk with one call.
+const DISK_ENTRIES: u32 = 32;
 
 /// Memory of one entry, and the two vectors that describe it to the kernel.
 struct Slot {
@@ -195,27 +201,42 @@ impl Drop for Reply {
     }
 }
 
-/// The ring of one queue. Used by one thread only, the one that makes it.
+/// The ring of one queue, and of what its thread asks of the disk. Used by one thread only, the one that makes it.
 pub(super) struct Ring {
     ring: IoUring<squeue::Entry128>,
     queue: Arc<Queue>,
     bell_count: Box<[u8; 8]>,
     /// What names the request in an entry, until it is committed.
     commit_ids: Vec<u64>,
+    flights: Flights,
+    /// Entries that the kernel has.
+    with_kernel: usize,
+    registered: bool,
+    gone: bool,
 }
 
 impl Ring {
     pub(super) fn new(queue: Arc<Queue>) -> io::Result<Self> {
-        // Room for every entry and the bell.
-        let entries = (queue.slots.len() as u32 + 1).next_power_of_two();
+        // Room for every entry, the bell and what goes to the disk at once; with more of that it takes another call.
+        let entries = (queue.slots.len() as u32 + 1 + DISK_ENTRIES).next_power_of_two();
         let tuned = IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(entries);
         let ring = match tuned {
             // Older kernels don't know these flags.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => IoUring::builder().build(entries)?,
             other => other?,
         };
+        keep_on_processor(&ring, queue.number);
         let commit_ids = vec![0; queue.slots.len()];
-        Ok(Ring { ring, queue, bell_count: Box::new([0; 8]), commit_ids })
+        Ok(Ring {
+            ring,
+            queue,
+            bell_count: Box::new([0; 8]),
+            commit_ids,
+            flights: Flights::default(),
+            with_kernel: 0,
+            registered: false,
+            gone: false,
+        })
     }
 
     /// Serves until the connection is gone.
@@ -224,73 +245,96 @@ impl Ring {
     /// If the kernel doesn't take the entries, or the ring fails.
     pub(super) fn run(mut self, device: BorrowedFd<'_>, serve: impl Fn(Reply)) -> io::Result<()> {
         let device = device.as_raw_fd();
+        keep_errands();
         let count = self.queue.slots.len() as u16;
         (0..count).for_each(|slot| self.hand_over(device, REGISTER, slot));
-        let mut with_kernel = self.queue.slots.len();
-        let mut registered = 0;
-        let mut gone = false;
         self.arm_bell();
-        let mut completions: Vec<(u64, i32)> = Vec::with_capacity(with_kernel + 1);
+        let mut completions: Vec<(u64, i32)> = Vec::with_capacity(self.queue.slots.len() + 1);
         loop {
-            while let Some(slot) = self.queue.answered.pop() {
-                if !gone {
-                    self.hand_over(device, COMMIT_AND_FETCH, slot);
-                    with_kernel += 1;
-                }
-            }
-            if gone && with_kernel == 0 {
+            self.take_answers_and_errands(device);
+            if self.gone && self.with_kernel == 0 && self.flights.is_empty() {
                 return Ok(());
             }
             self.queue.asleep.store(true, Ordering::SeqCst);
-            let wanted = usize::from(self.queue.answered.is_empty());
-            if wanted == 0 {
-                self.queue.asleep.store(false, Ordering::SeqCst);
-                continue;
-            }
-            match self.ring.submit_and_wait(wanted) {
-                Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
-                other => drop(other?),
+            let may_sleep = self.queue.answered.is_empty();
+            if may_sleep {
+                match self.ring.submit_and_wait(1) {
+                    Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
+                    other => drop(other?),
+                }
             }
             self.queue.asleep.store(false, Ordering::SeqCst);
-            completions.clear();
             completions
                 .extend(self.ring.completion().map(|done: cqueue::Entry| (done.user_data(), done.result())));
-            for &(whose, result) in &completions {
-                if whose == BELL {
-                    self.arm_bell();
-                    continue;
-                }
-                let slot = whose as u16;
-                match result {
-                    0 => {
-                        registered += 1;
-                        with_kernel -= 1;
-                        self.note_commit_id(slot);
-                        serve(Reply::new(&self.queue, slot));
+            for (whose, result) in completions.drain(..) {
+                match whose {
+                    BELL => self.arm_bell(),
+                    _ if whose & DISK != 0 => {
+                        let next = self.flights.ended(whose & !DISK, result);
+                        self.go_on(next);
                     }
-                    _ if result == -libc::EAGAIN || result == -libc::EINTR => {
-                        let command =
-                            if self.commit_ids[usize::from(slot)] == 0 { REGISTER } else { COMMIT_AND_FETCH };
-                        self.hand_over(device, command, slot);
-                    }
-                    _ if [-libc::ENOTCONN, -libc::ECANCELED, -libc::ENODEV].contains(&result) => {
-                        with_kernel -= 1;
-                        gone = true;
-                    }
-                    _ => {
-                        with_kernel -= 1;
-                        let error = io::Error::from_raw_os_error(-result);
-                        tracing::error!(
-                            "queue {}: the kernel refuses entry {slot}: {error}",
-                            self.queue.number
-                        );
-                        if registered == 0 || with_kernel == 0 {
-                            return Err(error);
-                        }
-                    }
+                    slot => self.entry_ended(device, slot as u16, result, &serve)?,
                 }
             }
         }
+    }
+
+    /// What has been answered goes to the kernel, and what the answering asks of the disk, with the next call.
+    fn take_answers_and_errands(&mut self, device: RawFd) {
+        loop {
+            if let Some(slot) = self.queue.answered.pop() {
+                if !self.gone {
+                    self.hand_over(device, COMMIT_AND_FETCH, slot);
+                }
+            } else if let Some(request) = next_errand() {
+                let next = self.flights.start(request);
+                self.go_on(next);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn go_on(&mut self, next: Next) {
+        match next {
+            Next::Submit(entry) => {
+                let number = entry.get_user_data();
+                self.push(&entry.user_data(DISK | number).into());
+            }
+            Next::Run(job) => guarded(job),
+            Next::Nothing => {}
+        }
+    }
+
+    /// The kernel gives an entry back: with a request, or without.
+    fn entry_ended(
+        &mut self,
+        device: RawFd,
+        slot: u16,
+        result: i32,
+        serve: impl Fn(Reply),
+    ) -> io::Result<()> {
+        self.with_kernel -= 1;
+        match -result {
+            0 => {
+                self.registered = true;
+                self.note_commit_id(slot);
+                serve(Reply::new(&self.queue, slot));
+            }
+            libc::EAGAIN | libc::EINTR => {
+                let fresh = self.commit_ids[usize::from(slot)] == 0;
+                self.hand_over(device, if fresh { REGISTER } else { COMMIT_AND_FETCH }, slot);
+            }
+            libc::ENOTCONN | libc::ECANCELED | libc::ENODEV => self.gone = true,
+            error => {
+                let error = io::Error::from_raw_os_error(error);
+                tracing::error!("queue {}: the kernel refuses entry {slot}: {error}", self.queue.number);
+                if !self.registered || self.with_kernel == 0 {
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn note_commit_id(&mut self, slot: u16) {
@@ -310,6 +354,7 @@ impl Ring {
         // SAFETY: the entry is laid out as the kernel has it, 128 bytes of plain numbers.
         unsafe { (&raw mut entry).cast::<u8>().add(LENGTH_AT).cast::<u32>().write(2) };
         self.push(&entry);
+        self.with_kernel += 1;
     }
 
     fn arm_bell(&mut self) {
@@ -319,10 +364,35 @@ impl Ring {
     }
 
     fn push(&mut self, entry: &squeue::Entry128) {
-        // SAFETY: what the entry points to lives as long as the ring: slots and count are owned by it, and go after it.
+        // SAFETY: what the entry points to stays until its completion has been seen: slots and count as long as the ring (and after it,
+        // see `drop`), the rest in the table of flights.
         while unsafe { self.ring.submission().push(entry) }.is_err() {
-            // Can't happen: there is room for every entry and the bell.
-            let _ = self.ring.submit();
+            if let Err(error) = self.ring.submit() {
+                tracing::error!("queue {}: the ring takes nothing: {error}", self.queue.number);
+                std::thread::yield_now();
+            }
         }
     }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        // Closing the ring cancels the bell's read, but not at once. Eight bytes are a small price.
+        std::mem::forget(std::mem::replace(&mut self.bell_count, Box::new([0; 8])));
+    }
+}
+
+/// What the kernel does for the ring on threads of its own (syncs) stays on the queue's processor, where waking them costs least.
+fn keep_on_processor(ring: &IoUring<squeue::Entry128>, number: u16) {
+    if usize::from(number) >= libc::CPU_SETSIZE as usize {
+        return;
+    }
+    // SAFETY: a set of processors is plain bits, of which none is set at first; the number is one that it has.
+    let set = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(usize::from(number), &mut set);
+        set
+    };
+    // Where it can't be had, waking costs more.
+    let _ = ring.submitter().register_iowq_aff(&set);
 }

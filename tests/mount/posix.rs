@@ -1,0 +1,39 @@
+//! What the differential test found, each by name.
+
+use super::fixture::Place;
+use super::{errno, raw};
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
+
+/// It was EOPNOTSUPP, as for a namespace that isn't known.
+#[test]
+fn a_prefix_alone_is_no_name_of_an_attribute() {
+    let Some(place) = Place::mounted() else { return };
+    fs::write(place.at("file"), "x").unwrap();
+    for (name, expected) in
+        [(c"user.", libc::EINVAL), (c"trusted.", libc::EINVAL), (c"other.a", libc::EOPNOTSUPP)]
+    {
+        assert_eq!(errno(raw::set_xattr(&place.at("file"), name, b"value", 0)), Some(expected), "{name:?}");
+    }
+}
+
+/// Allocating within the file, or behind its end without growing it, left the times as they were.
+#[test]
+fn allocating_counts_as_a_change() {
+    let Some(place) = Place::mounted() else { return };
+    let file = File::options().write(true).create_new(true).open(place.at("file")).unwrap();
+    file.set_len(100_000).unwrap();
+    let times = || {
+        let found = file.metadata().unwrap();
+        ((found.mtime(), found.mtime_nsec()), (found.ctime(), found.ctime_nsec()))
+    };
+    for (mode, offset) in [(0, 10), (libc::FALLOC_FL_KEEP_SIZE, 10), (libc::FALLOC_FL_KEEP_SIZE, 200_000)] {
+        let before = times();
+        std::thread::sleep(Duration::from_millis(2));
+        raw::allocate(&file, mode, offset, 100).unwrap();
+        let now = times();
+        assert!(now.0 > before.0 && now.1 > before.1, "mode {mode} at {offset}: {before:?}, {now:?}");
+        assert_eq!(file.metadata().unwrap().len(), 100_000);
+    }
+}
