@@ -171,8 +171,11 @@ impl Item {
     }
 
     fn new_inode(&self, kind: Kind) -> NewInode {
-        let target = if kind == Kind::Symlink { self.link.clone() } else { Vec::new() };
-        NewInode { kind, permissions: 0o700, device: self.device, target }
+        let (permissions, target) = match kind {
+            Kind::Symlink => (0o777, self.link.clone()),
+            _ => (0o700, Vec::new()),
+        };
+        NewInode { kind, permissions, device: self.device, target }
     }
 }
 
