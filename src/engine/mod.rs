@@ -1,6 +1,7 @@
 #![doc = include_str!("README.md")]
 
 mod allowance;
+pub mod backup;
 pub mod batch;
 pub mod clock;
 mod close;

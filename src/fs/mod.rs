@@ -1,6 +1,7 @@
 //! The filesystem: names, inodes and content over the engine's keys. It knows no transport and no segment.
 
 pub mod attributes;
+mod backup;
 mod bars;
 pub mod check;
 pub mod chunk;
@@ -8,6 +9,7 @@ mod content;
 pub mod control;
 mod counter;
 mod directory;
+pub mod dump;
 pub mod errno;
 mod inode;
 pub mod journal;

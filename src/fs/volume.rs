@@ -25,7 +25,7 @@ use std::time::Duration;
 /// How often it is looked whether everything has come to rest.
 const REST_POLL: Duration = Duration::from_millis(2);
 /// Name of the option under which a store keeps the size of its chunks.
-const CHUNK_OPTION: &str = "chunk-bytes";
+pub(super) const CHUNK_OPTION: &str = "chunk-bytes";
 /// Sizes of chunks that can be asked for, in bytes: powers of two in this range.
 pub const CHUNK_BYTES_RANGE: std::ops::RangeInclusive<u32> = 4096..=1024 * 1024;
 /// The size of chunks unless told otherwise, in bytes.

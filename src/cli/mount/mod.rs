@@ -14,6 +14,11 @@ use super::{DONE, FAILED, complain, explain_usage};
 use std::ffi::OsString;
 use std::path::Path;
 
+/// The command line, for whoever describes it.
+pub(super) fn command() -> clap::Command {
+    <Options as clap::CommandFactory>::command()
+}
+
 /// What errors are signed with.
 const PROGRAM: &str = "bitkv-mount";
 

@@ -50,7 +50,7 @@ pub(super) fn run(options: &Options, ready: impl FnOnce() -> bool) -> Result<(),
     let store = volume.store();
     let traffic = Traffic::new(store.clock().clone(), store.partition_count());
     traffic.journal().set_threshold(options.slowlog_threshold);
-    let source = VolumeSource::new(volume.clone(), traffic.clone(), log);
+    let source = VolumeSource::new(volume.clone(), traffic.clone(), log, options.data.clone());
     let (uid, gid) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
     let control = Control::new(Box::new(source), uid, gid);
     let control = Arc::new(control);

@@ -2,6 +2,7 @@
 //! seed with `BITKV_SEED=n cargo test --lib simulation_crashes`; `BITKV_SEEDS` says how many are run.
 
 pub(crate) mod autopsy;
+mod backup;
 mod client;
 mod compaction_bugs;
 mod compaction_pace;
