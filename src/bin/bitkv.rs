@@ -209,10 +209,16 @@ enum Command {
         #[arg(long)]
         overwrite: bool,
     },
-    /// Checks an unmounted store, and changes nothing: exit code 0 clean, 4 errors, 8 could not run
+    /// Checks an unmounted store: exit code 0 clean, 1 repaired, 4 errors left, 8 could not run
     Fsck {
         /// The store's directory
         data: PathBuf,
+        /// Show what a repair would do about what is found; with --yes, do it
+        #[arg(long)]
+        repair: bool,
+        /// Change the store: records that can't be read, names that lead nowhere and chunks of no file go
+        #[arg(long, requires = "repair")]
+        yes: bool,
         /// As one object
         #[arg(long)]
         json: bool,
@@ -316,7 +322,14 @@ fn run(arguments: Vec<OsString>) -> i32 {
             }
             Command::Reshard { data, partitions, yes } => reshard::run(&data, partitions, yes),
             Command::Scrub { path, wait, stop, rate } => scrub::run(&path, wait, stop, rate.as_deref()),
-            Command::Fsck { data, json } => fsck::run(&data, json),
+            Command::Fsck { data, repair, yes, json } => {
+                let mode = match (repair, yes) {
+                    (true, true) => fsck::Mode::Repair,
+                    (true, false) => fsck::Mode::Propose,
+                    _ => fsck::Mode::Check,
+                };
+                fsck::run(&data, mode, json)
+            }
         },
     }
 }

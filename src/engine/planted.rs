@@ -34,6 +34,10 @@ pub(crate) enum Bug {
     KeepCounting,
     /// Packed records forget their numbers.
     ForgetNumbers,
+    /// A verification takes values for right without looking at their checksums.
+    TrustValues,
+    /// A verification goes on behind a place that it can't understand, and says nothing.
+    PassOverGaps,
 }
 
 #[cfg(not(test))]

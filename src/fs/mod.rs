@@ -3,7 +3,7 @@
 pub mod attributes;
 mod backup;
 mod bars;
-mod check;
+pub mod check;
 pub mod chunk;
 mod content;
 pub mod control;
@@ -14,6 +14,7 @@ pub mod errno;
 mod inode;
 pub mod journal;
 pub mod keys;
+mod listing;
 mod lookup;
 mod make;
 pub mod operation;

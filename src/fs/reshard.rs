@@ -1,7 +1,7 @@
 //! Dealing a filesystem's records out to another number of partitions: where each key belongs, and what each partition says of itself.
 
 use super::keys::{self, EntryRecord, MetaRecord};
-use super::lookup::position_in;
+use super::listing::position_in;
 use super::volume::Volume;
 use crate::engine::{Batch, PartitionId, Slot, Store, reshard};
 use std::time::Duration;

@@ -31,6 +31,23 @@ fn it_is_mounted_as_what_it_is() {
 }
 
 #[test]
+fn by_itself_a_mount_takes_the_ring_where_the_kernel_has_it() {
+    let Some(place) = Place::new() else { return };
+    place.mount(&["--transport", "auto"]);
+    let parameter = fs::read_to_string("/sys/module/fuse/parameters/enable_uring").unwrap_or_default();
+    let disabled = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
+    let shown = fs::read_to_string(place.control("stats")).unwrap();
+    let log = fs::read_to_string(place.path("log")).unwrap();
+    if parameter.trim() == "Y" && disabled.trim() == "0" {
+        assert!(shown.ends_with("transport: ring\n"), "{log}");
+    } else {
+        assert!(shown.ends_with("transport: dev\n"), "{shown}");
+        assert_eq!(log.matches("requests come over /dev/fuse, not io_uring").count(), 1, "{log}");
+    }
+    place.unmount();
+}
+
+#[test]
 fn a_store_is_mounted_once() {
     let Some(place) = Place::mounted() else { return };
     fs::create_dir(place.path("second")).unwrap();

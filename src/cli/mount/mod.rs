@@ -2,6 +2,7 @@
 
 mod daemon;
 mod log;
+mod opening;
 mod options;
 mod session;
 pub(super) mod system;

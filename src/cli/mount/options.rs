@@ -32,7 +32,7 @@ pub enum LogFormat {
 /// How requests come from the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Transport {
-    /// /dev/fuse, for as long as the ring is young
+    /// The ring where the kernel has it, else /dev/fuse
     Auto,
     /// FUSE over io_uring: Linux 6.14 and its fuse module's parameter enable_uring
     Ring,

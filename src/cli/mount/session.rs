@@ -2,6 +2,7 @@
 
 use super::Options;
 use super::log;
+use super::opening;
 use super::options::SyncMode;
 use super::system;
 use super::transport;
@@ -45,9 +46,6 @@ pub(super) fn run(options: &Options, ready: impl FnOnce() -> bool) -> Result<(),
     watch_signals(sender.clone(), mounting.clone())?;
     prepare_mountpoint(options)?;
     let over_ring = transport::choose(options)?;
-    if over_ring && system::give_way() {
-        tracing::debug!("all threads give way to those they answer");
-    }
     let volume = open(options, over_ring)?;
     let store = volume.store();
     let traffic = Traffic::new(store.clock().clone(), store.partition_count());
@@ -65,11 +63,15 @@ pub(super) fn run(options: &Options, ready: impl FnOnce() -> bool) -> Result<(),
         false => Ok(None),
     };
     let adapter = Classic::new(volume.clone(), control, traffic.clone());
+    let prepared_ring = matches!(prepared, Ok(Some(_)));
     // From here on a signal ends the mount in order; before, there was nothing to be put in order.
     mounting.store(true, Ordering::SeqCst);
     let served = prepared.and_then(|prepared| {
         let serving = mount::mount(adapter, &options.mountpoint, &settings(options), prepared)
             .map_err(|error| format!("{}: mounting failed: {error}", options.mountpoint.display()))?;
+        if prepared_ring {
+            transport::accept(options, serving.transport())?;
+        }
         traffic.set_transport(serving.transport());
         serve(options, serving, sender, &endings, ready)
     });
@@ -173,6 +175,7 @@ fn open(options: &Options, over_ring: bool) -> Result<Volume, String> {
         SyncMode::Always => Durability::Always,
         SyncMode::Fsync => Durability::Explicit,
     };
+    let (opening_watch, bar) = opening::watch(options);
     let config = Config {
         partitions: options.partitions,
         create: true,
@@ -189,14 +192,18 @@ fn open(options: &Options, over_ring: bool) -> Result<Volume, String> {
         compact_window: options.compact_window,
         open_files_max: options.open_files,
         lock_wait: options.lock_wait,
+        opening_watch,
     };
     let volume = VolumeConfig {
         chunk_bytes: u32::try_from(options.chunk_size).unwrap_or(u32::MAX),
         root_uid: nix::unistd::getuid().as_raw(),
         root_gid: nix::unistd::getgid().as_raw(),
         blocking_threads_max: transport::blocking_threads_max(options, over_ring),
+        repairing: false,
     };
-    Volume::open(world, config, volume).map_err(|error| format!("{name}: {error}"))
+    let opened = Volume::open(world, config, volume);
+    drop(bar);
+    opened.map_err(|error| format!("{name}: {error}"))
 }
 
 /// A mount whose daemon has died is taken away; then there must be a directory.

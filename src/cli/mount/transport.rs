@@ -2,6 +2,7 @@
 
 use super::Options;
 use super::options::Transport;
+use super::system;
 use crate::fs::transport::mount;
 use crate::fs::transport::ring::{self, Server, Threads};
 
@@ -10,8 +11,7 @@ use crate::fs::transport::ring::{self, Server, Threads};
 /// # Errors
 /// Why not, if nothing else will do.
 pub(super) fn choose(options: &Options) -> Result<bool, String> {
-    // By itself not yet: the ring has passed fewer tests.
-    if options.transport != Transport::Ring {
+    if options.transport == Transport::Dev {
         return Ok(false);
     }
     match offered(options) {
@@ -25,9 +25,20 @@ pub(super) fn choose(options: &Options) -> Result<bool, String> {
 /// # Errors
 /// Why not, if nothing else will do.
 pub(super) fn prepare(options: &Options, server: Server) -> Result<Option<Threads>, String> {
-    match mount::prepare_ring(server, options.ring_depth) {
+    match mount::prepare_ring(server, options.ring_depth, system::standing_back()) {
         Ok(threads) => Ok(Some(threads)),
         Err(error) => without(options, &format!("making the queues: {error}")).map(|()| None),
+    }
+}
+
+/// Whether a mount that was prepared for the ring will do, whose requests come this way.
+///
+/// # Errors
+/// Why not, if nothing else than the ring will do.
+pub(super) fn accept(options: &Options, transport: &str) -> Result<(), String> {
+    match transport {
+        "ring" => Ok(()),
+        _ => without(options, "the kernel didn't agree when it was mounted"),
     }
 }
 

@@ -30,9 +30,20 @@ const REST_MAX: Duration = Duration::from_secs(600);
 /// # Errors
 /// One line that says what is in the way.
 pub(in crate::cli) fn open_volume(data: &Path, access: Access) -> Result<Volume, String> {
+    open(data, access == Access::Read, false)
+}
+
+/// The same for the checker, which also opens what nothing else can, and has nothing happen beside it.
+///
+/// # Errors
+/// One line that says what is in the way.
+pub(in crate::cli) fn open_for_repair(data: &Path, read_only: bool) -> Result<Volume, String> {
+    open(data, read_only, true)
+}
+
+fn open(data: &Path, read_only: bool, repairing: bool) -> Result<Volume, String> {
     let name = data.display();
     let failed = |error: io::Error| format!("{name}: opening the store: {error}");
-    let read_only = access == Access::Read;
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let disk = UringDisk::open(data, workers, read_only).map_err(failed)?;
     let seed = disk.random_seed().map_err(|error| format!("/dev/urandom: {error}"))?;
@@ -45,7 +56,7 @@ pub(in crate::cli) fn open_volume(data: &Path, access: Access) -> Result<Volume,
         lock_wait: LOCK_WAIT,
         ..Config::default()
     };
-    let volume = VolumeConfig { blocking_threads_max: 1, ..VolumeConfig::default() };
+    let volume = VolumeConfig { blocking_threads_max: 1, repairing, ..VolumeConfig::default() };
     Volume::open(world, config, volume).map_err(|error| format!("{name}: {error}"))
 }
 

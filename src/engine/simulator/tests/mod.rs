@@ -17,5 +17,6 @@ mod planted_bugs;
 mod rig;
 mod rot;
 mod runs;
+mod salvage;
 mod scrub;
 mod segments;
