@@ -15,7 +15,6 @@ use super::common::{Common, partition_dir};
 use super::core::Core;
 use super::disk::FileHandle;
 use super::error::WriteError;
-use super::planted::{Bug, planted};
 use super::segment::{data_path, hint_path};
 use super::stats::SegmentState;
 use super::store::Store;
@@ -150,10 +149,7 @@ impl<S: Send + 'static> Store<S> {
 
     async fn capture(&self) -> Result<(Number, Capture), BackupError> {
         let common = self.common();
-        let _held = match planted(Bug::LookWhileSyncing) {
-            true => None,
-            false => Some(common.rounds.hold().await),
-        };
+        let _held = common.rounds.hold().await;
         let stable = common.order.stable();
         let mut capture = Capture::default();
         for part in self.partitions() {

@@ -20,7 +20,7 @@ const OWN_PREFIX: &[u8] = b"user.bitkv.";
 
 impl Volume {
     /// An extended attribute; ENODATA if there is none. Those that begin with `user.bitkv.` are made up when asked for, and never listed:
-    /// see [`made_up`](Self::made_up).
+    /// `partition`, `segment`, `records`, `born`, and `crc32c` where that is cheap.
     pub async fn getxattr(&self, inode: Inode, name: &[u8]) -> Answer<Vec<u8>> {
         Operation::on_name("getxattr", inode, name).begins();
         let part = self.part_of_inode(inode).clone();

@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_value_may_hold_anything() {
-        let payload = b"11 path=ab\n10 x=\na\n=\n\n7 y=z=\n".to_vec();
+        let payload = b"11 path=ab\n11 x=\na\n=\n\n7 y=z=\n".to_vec();
         let mut expected = vec![("path".to_string(), b"ab".to_vec())];
         expected.push(("x".to_string(), b"\na\n=\n".to_vec()));
         expected.push(("y".to_string(), b"z=".to_vec()));

@@ -4,7 +4,6 @@ use super::rig::{Answer, Rig, config};
 use crate::engine::backup::{BackupError, BackupStats, Shelf};
 use crate::engine::disk::Disk;
 use crate::engine::disk::sim::{Crash, Dice, SimDisk};
-use crate::engine::planted::{Bug, plant};
 use crate::engine::{Batch, Config, PartitionId};
 use parking_lot::Mutex;
 use std::io::{self, Write};
@@ -235,15 +234,6 @@ fn nothing_becomes_stable_while_rounds_are_held() {
     drop(hold);
     rig.finish(synced).expect("a sync");
     assert!(common.order.stable() > before);
-}
-
-#[test]
-fn looking_while_a_round_runs_is_caught() {
-    plant(Some(Bug::LookWhileSyncing));
-    let caught = (0..300).find(|seed| outcome(*seed).is_err());
-    plant(None);
-    assert!(caught.is_some(), "not caught");
-    eprintln!("caught at seed {}", caught.unwrap_or_default());
 }
 
 /// Compactions that come in between again and again end in an error, and leave nothing.
