@@ -363,7 +363,9 @@ mod tests {
         let done = Arc::new(AtomicU64::new(0));
         let errand = |add: u64| {
             let done = done.clone();
-            let request = Request::Job(Box::new(move || drop(done.fetch_add(add, Ordering::Relaxed))));
+            let request = Request::Job(Box::new(move || {
+                done.fetch_add(add, Ordering::Relaxed);
+            }));
             Errand { request, disk: disk.clone(), queue: Queue::Worker(0) }
         };
         Turn::errand(errand(1));
