@@ -5,7 +5,8 @@
 //! is how many times as long it takes with compaction as without.
 //!
 //! Options: `--rounds N` (5), `--keys N` (60000, of 1 KiB), `--seconds N` without compaction a round (3), `--rate BYTES` a second (52428800, the
-//! default of a mount; 0 is without limit), `--pause` (control: compaction is paused, so both columns should be the same).
+//! default of a mount; 0 is without limit), `--pause` (control: compaction is paused, so both columns should be the same), `--by-hand` (one compaction of all
+//! a round, as `echo all > .bitkv/compact` does).
 
 use bitkv::engine::progress::CompactionPhase;
 use bitkv::engine::{Durability, Tune};
@@ -25,6 +26,7 @@ struct Options {
     seconds: u64,
     rate: u64,
     pause: bool,
+    by_hand: bool,
 }
 
 /// Latencies of one kind of work.
@@ -35,8 +37,8 @@ struct Samples {
 }
 
 fn options() -> Result<Options, String> {
-    let (mut rounds, mut keys, mut seconds, mut rate, mut pause, mut directory) =
-        (5, 60_000, 3, 50 << 20, false, None);
+    let (mut rounds, mut keys, mut seconds, mut rate) = (5, 60_000, 3, 50 << 20);
+    let (mut pause, mut by_hand, mut directory) = (false, false, None);
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut number = || -> Result<u64, String> {
@@ -49,12 +51,13 @@ fn options() -> Result<Options, String> {
             "--seconds" => seconds = number()?.max(1),
             "--rate" => rate = number()?,
             "--pause" => pause = true,
+            "--by-hand" => by_hand = true,
             _ if word.starts_with('-') => return Err(format!("unknown option {word}")),
             _ => directory = Some(PathBuf::from(word)),
         }
     }
     let directory = directory.ok_or("name a directory")?.join(format!("bench{}", std::process::id()));
-    Ok(Options { directory, rounds, keys, seconds, rate, pause })
+    Ok(Options { directory, rounds, keys, seconds, rate, pause, by_hand })
 }
 
 /// xorshift64*.
@@ -152,8 +155,16 @@ fn run(options: &Options) -> Result<(), String> {
         let quiet = Duration::from_secs(options.seconds);
         work(&engine, options, || started.elapsed() > quiet, &mut without)?;
         let before = engine.stats();
-        engine.tune(Tune::AutoCompact(true));
         let started = Instant::now();
+        if options.by_hand {
+            by_hand(&engine, options, &mut with)?;
+            busy_time += started.elapsed();
+            let after = engine.stats();
+            copied += after.compaction_bytes_copied - before.compaction_bytes_copied;
+            reclaimed += after.compaction_bytes_reclaimed - before.compaction_bytes_reclaimed;
+            continue;
+        }
+        engine.tune(Tune::AutoCompact(true));
         // It ends when nothing has been going on for a moment.
         let last_busy = std::cell::Cell::new(Instant::now());
         let over = || {
@@ -185,6 +196,16 @@ fn run(options: &Options) -> Result<(), String> {
     print("read", &mut without.reads, &mut with.reads);
     print("put + sync", &mut without.syncs, &mut with.syncs);
     engine.close().map_err(|error| error.to_string())
+}
+
+/// Works as long as a compaction by hand takes.
+fn by_hand(engine: &Engine, options: &Options, samples: &mut Samples) -> Result<(), String> {
+    std::thread::scope(|scope| {
+        let compaction = scope.spawn(|| engine.compact().map_err(|error| error.to_string()));
+        work(engine, options, || compaction.is_finished(), samples)?;
+        let panicked = |_| Err("compaction panicked".to_string());
+        compaction.join().unwrap_or_else(panicked).map(|_| ())
+    })
 }
 
 fn print(name: &str, without: &mut [Duration], with: &mut [Duration]) {

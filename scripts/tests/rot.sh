@@ -44,6 +44,20 @@ done
 fsck_says 4 "$DATA"
 ("$BITKV" fsck --json "$DATA" || true) | python3 -c 'import json, sys; assert json.load(sys.stdin)["errors"] >= 2' ||
     fail "fsck --json doesn't tell of both"
+# A repair shows first what it would do. It removes the file that is lost with its attributes, and leaves the one that has lost a piece.
+cp -a "$DATA" "$WORK/repaired"
+before=$(tree_sum "$WORK/repaired")
+code=0
+"$BITKV" fsck --repair "$WORK/repaired" >"$WORK/message" || code=$?
+same "fsck --repair" 4 "$code"
+grep -q 'a repair would' "$WORK/message" || fail "no proposal: $(cat "$WORK/message")"
+same "a store that was only looked at" "$before" "$(tree_sum "$WORK/repaired")"
+code=0
+"$BITKV" fsck --repair --yes "$WORK/repaired" >"$WORK/message" || code=$?
+same "fsck --repair --yes, with a lost piece: $(cat "$WORK/message")" 4 "$code"
+fsck_says 4 "$WORK/repaired"
+same "what is left" 1 "$(grep -c chunk "$WORK/message")"
+if grep -q 'name small' "$WORK/message"; then fail "the name of what is lost is left: $(cat "$WORK/message")"; fi
 mount_store
 # The bytes before the damage may be given: they are right.
 if cat "$MNT/sub/large" >"$WORK/got" 2>"$WORK/message"; then fail "a damaged file reads without an error"; fi

@@ -2,12 +2,14 @@
 
 use bitkv::cli::compact::Order;
 use bitkv::cli::{
-    accesslog, compact, explain_usage, fsck, get, info, ls, mount, put, reshard, rm, scrub, stat, stats,
-    status, umount,
+    accesslog, backup, bench, compact, completions, dump, explain_usage, export, fsck, get, import, info,
+    load, ls, man, mount, put, reshard, rm, scrub, stat, stats, status, top, umount,
 };
-use clap::{Parser, Subcommand};
+use bitkv::fs::control::units;
+use clap::{CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Looks after BitKV stores.
 #[derive(Parser)]
@@ -44,6 +46,9 @@ enum Command {
     Status {
         /// Where it is mounted, or its directory [default: all mounted stores]
         path: Option<PathBuf>,
+        /// As an array of objects
+        #[arg(long)]
+        json: bool,
     },
     /// Shows the statistics of a mounted store
     Stats {
@@ -52,6 +57,45 @@ enum Command {
         /// As one object
         #[arg(long)]
         json: bool,
+    },
+    /// Shows what a mounted store does, live on a terminal, elsewhere once
+    Top {
+        /// Where it is mounted, or its directory
+        path: PathBuf,
+        /// How often it is shown anew
+        #[arg(long, value_name = "TIME", default_value = "1s", value_parser = units::time)]
+        interval: Duration,
+    },
+    /// Measures how fast small files are in a directory, of a mounted store or of any other filesystem
+    Bench {
+        /// Where a directory with files is made, and removed at the end
+        directory: PathBuf,
+        /// How many files each thread has
+        #[arg(long, value_name = "N", default_value_t = 2000)]
+        files: usize,
+        /// How large they are
+        #[arg(long, value_name = "SIZE", default_value = "1K", value_parser = units::size)]
+        size: u64,
+        /// How many threads
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        threads: usize,
+        /// As one object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Writes what a shell needs to complete command lines of bitkv and bitkv-mount
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Writes a manual page: bitkv man bitkv-put | man -l -
+    Man {
+        /// bitkv, bitkv-mount, or bitkv- and a command
+        #[arg(default_value = "bitkv")]
+        page: String,
+        /// Write all pages into this directory instead
+        #[arg(long, value_name = "DIRECTORY", conflicts_with = "page")]
+        all: Option<PathBuf>,
     },
     /// Shows the operations of a mounted store as they end; they are recorded only while somebody follows
     Accesslog {
@@ -117,10 +161,64 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Checks an unmounted store, and changes nothing: exit code 0 clean, 4 errors, 8 could not run
+    /// Copies a store into another directory of the same filesystem, by hard links, as it is at one moment
+    Backup {
+        /// Where it is mounted, or its directory
+        store: PathBuf,
+        /// Where the copy goes: empty, or not there yet
+        directory: PathBuf,
+    },
+    /// Writes all records of a store, as they are at one moment, as a stream
+    Dump {
+        /// Where it is mounted, or its directory
+        store: PathBuf,
+        /// Write to this file, which isn't there yet [default: standard output]
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Makes a new store out of a dump
+    Load {
+        /// The directory of the new store: empty, or not there yet
+        data: PathBuf,
+        /// Read from this file [default: standard input]
+        #[arg(short, long, value_name = "FILE")]
+        input: Option<PathBuf>,
+        /// How many partitions [default: as many as the dumped store had]
+        #[arg(long, value_name = "N")]
+        partitions: Option<u16>,
+    },
+    /// Writes all files of a store, as they are at one moment, as an archive
+    Export {
+        /// Where it is mounted, or its directory
+        store: PathBuf,
+        /// Of which format the archive is
+        #[arg(long, value_name = "FORMAT", default_value = "tar", value_parser = ["tar"])]
+        format: String,
+        /// Write to this file, which isn't there yet [default: standard output]
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Unpacks a tar archive into a store; everything is durable when it returns
+    Import {
+        /// Where it is mounted, or its directory
+        store: PathBuf,
+        /// Read from this file [default: standard input]
+        #[arg(short, long, value_name = "FILE")]
+        input: Option<PathBuf>,
+        /// Replace files that are there already
+        #[arg(long)]
+        overwrite: bool,
+    },
+    /// Checks an unmounted store: exit code 0 clean, 1 repaired, 4 errors left, 8 could not run
     Fsck {
         /// The store's directory
         data: PathBuf,
+        /// Show what a repair would do about what is found; with --yes, do it
+        #[arg(long)]
+        repair: bool,
+        /// Change the store: records that can't be read, names that lead nowhere and chunks of no file go
+        #[arg(long, requires = "repair")]
+        yes: bool,
         /// As one object
         #[arg(long)]
         json: bool,
@@ -185,9 +283,20 @@ fn run(arguments: Vec<OsString>) -> i32 {
                 mount::run(std::iter::once(OsString::from("bitkv-mount")).chain(arguments).collect())
             }
             Command::Umount { arguments } => umount::run(&arguments),
-            Command::Status { path } => status::run(path.as_deref()),
+            Command::Status { path, json } => status::run(path.as_deref(), json),
             Command::Stats { path, json } => stats::run(&path, json),
+            Command::Top { path, interval } => top::run(&path, interval),
+            Command::Bench { directory, files, size, threads, json } => {
+                bench::run(&directory, bench::Plan { files, bytes: size, threads }, json)
+            }
+            Command::Completions { shell } => completions::run(Arguments::command(), shell),
+            Command::Man { page, all } => man::run(&Arguments::command(), &page, all.as_deref()),
             Command::Accesslog { path, follow } => accesslog::run(&path, follow),
+            Command::Backup { store, directory } => backup::run(&store, &directory),
+            Command::Dump { store, output } => dump::run(&store, output.as_deref()),
+            Command::Load { data, input, partitions } => load::run(&data, input.as_deref(), partitions),
+            Command::Export { store, format: _, output } => export::run(&store, output.as_deref()),
+            Command::Import { store, input, overwrite } => import::run(&store, input.as_deref(), overwrite),
             Command::Get { paths } => get::run("bitkv get", &paths.paths, true),
             Command::Cat { paths } => get::run("bitkv cat", &paths.paths, false),
             Command::Put { paths, from } => put::run(&paths.paths, from.as_deref()),
@@ -213,7 +322,14 @@ fn run(arguments: Vec<OsString>) -> i32 {
             }
             Command::Reshard { data, partitions, yes } => reshard::run(&data, partitions, yes),
             Command::Scrub { path, wait, stop, rate } => scrub::run(&path, wait, stop, rate.as_deref()),
-            Command::Fsck { data, json } => fsck::run(&data, json),
+            Command::Fsck { data, repair, yes, json } => {
+                let mode = match (repair, yes) {
+                    (true, true) => fsck::Mode::Repair,
+                    (true, false) => fsck::Mode::Propose,
+                    _ => fsck::Mode::Check,
+                };
+                fsck::run(&data, mode, json)
+            }
         },
     }
 }

@@ -1,8 +1,14 @@
 //! The control directory of a mount, for the commands that read or write it.
 
 use super::mounts;
+use super::progress::Progress;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// How often it is looked how far an order is.
+const WATCHED_EVERY: Duration = Duration::from_millis(200);
 
 /// Where the control directory is: of the mount that a path lies in, or of a store's directory that is mounted.
 pub(super) fn directory(path: &Path) -> Result<PathBuf, String> {
@@ -24,6 +30,31 @@ pub(super) fn read(directory: &Path, file: &str) -> Result<String, String> {
 pub(super) fn write(directory: &Path, file: &str, text: &str) -> Result<(), String> {
     let path = directory.join(file);
     std::fs::write(&path, text).map_err(|error| format!("{}: {error}{}", path.display(), advice(&error)))
+}
+
+/// Gives an order that is waited for, and meanwhile looks how far it is, now and then: `done` says that of the file's text.
+pub(super) fn write_watched(
+    directory: &Path,
+    file: &'static str,
+    order: &str,
+    mut progress: Progress,
+    done: impl Fn(&str) -> Option<(u64, u64)>,
+) -> Result<(), String> {
+    let (order, place) = (order.to_string(), directory.to_path_buf());
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || sender.send(write(&place, file, &order)));
+    loop {
+        match receiver.recv_timeout(WATCHED_EVERY) {
+            Ok(outcome) => return outcome,
+            Err(mpsc::RecvTimeoutError::Disconnected) => return Err("the order was broken off".to_string()),
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                if let Some((count, total)) = read(directory, file).ok().as_deref().and_then(&done) {
+                    progress.set_total(total);
+                    progress.at(count);
+                }
+            }
+        }
+    }
 }
 
 /// What to do about it.

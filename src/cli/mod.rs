@@ -1,15 +1,24 @@
 //! The commands. Each is a file: options in, a call of the library, an exit code out. No logic of the store's.
 
 pub mod accesslog;
+pub mod backup;
+pub mod bench;
 pub mod compact;
+pub mod completions;
 mod control;
+pub mod dump;
+pub mod export;
 pub mod fsck;
 pub mod get;
+pub mod import;
 pub mod info;
 mod json;
+pub mod load;
 pub mod ls;
+pub mod man;
 pub mod mount;
 mod mounts;
+mod progress;
 pub mod put;
 pub mod reshard;
 pub mod rm;
@@ -17,6 +26,9 @@ pub mod scrub;
 pub mod stat;
 pub mod stats;
 pub mod status;
+mod still;
+mod tar;
+pub mod top;
 mod tree;
 pub mod umount;
 
@@ -30,6 +42,11 @@ pub const USAGE: i32 = 2;
 /// Says on standard error what failed: one line, whatever it holds.
 fn complain(who: &str, reason: &str) {
     eprintln!("{who}: {}", reason.replace('\n', " "));
+}
+
+/// Says on standard error what was done; standard output is for what was asked for.
+fn say(what: &str) {
+    eprintln!("{what}");
 }
 
 /// The exit code of an outcome; a failure is told.

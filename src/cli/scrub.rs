@@ -1,5 +1,6 @@
 //! `bitkv scrub MNT`: verifies everything that lies on the disk of a mounted store.
 
+use super::progress::{Progress, Unit};
 use super::{control, finish};
 use std::path::Path;
 
@@ -13,20 +14,28 @@ pub fn run(path: &Path, wait: bool, stop: bool, rate: Option<&str>) -> i32 {
         order += " wait";
     }
     let ordered = control::directory(path).and_then(|directory| {
-        control::write(&directory, "scrub", &format!("{order}\n"))?;
-        if wait { result(&control::read(&directory, "scrub")?) } else { Ok(()) }
+        let order = format!("{order}\n");
+        if !wait {
+            return control::write(&directory, "scrub", &order);
+        }
+        let progress = Progress::new("bitkv scrub", Unit::Bytes, 0);
+        let done = |text: &str| Some((number(text, "bytes_done")?, number(text, "bytes_total")?));
+        control::write_watched(&directory, "scrub", &order, progress, done)?;
+        result(&control::read(&directory, "scrub")?)
     });
     finish("bitkv scrub", ordered)
+}
+
+/// A number of the file.
+fn number(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))?.parse().ok()
 }
 
 /// Shows it; an error if anything is damaged, or not everything was seen.
 fn result(text: &str) -> Result<(), String> {
     control::print(text)?;
-    let number = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-        line.and_then(|value| value.parse::<u64>().ok()).unwrap_or(0)
-    };
-    let (values, places) = (number("damaged_values"), number("damaged_places"));
+    let count = |name: &str| number(text, name).unwrap_or(0);
+    let (values, places) = (count("damaged_values"), count("damaged_places"));
     if values + places > 0 {
         return Err(format!("{values} values and {places} places are damaged: see .bitkv/errors"));
     }

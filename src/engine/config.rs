@@ -3,6 +3,7 @@
 use super::clock::Clock;
 use super::disk::Disk;
 use super::limits;
+use super::opening::OpeningWatch;
 use super::turn::Policy;
 use super::window::Window;
 use std::sync::Arc;
@@ -42,7 +43,7 @@ pub struct Config {
     /// From which share of dead bytes on a segment is compacted by itself: 0 to 1.
     pub compact_threshold: f64,
     /// The most bytes of segments that automatic compaction works through in a second, in all partitions together (so it reads no more than
-    /// that, and writes less); 0 is without limit.
+    /// that, and writes less), and compaction by hand while the store is used by others; 0 is without limit.
     pub compact_bytes_per_second: u64,
     /// How long after opening nothing is compacted by itself, unless the disk is full.
     pub compact_start_delay: Duration,
@@ -55,6 +56,8 @@ pub struct Config {
     pub open_files_max: usize,
     /// How long to wait for another process to let go of the store.
     pub lock_wait: Duration,
+    /// Who is told how far an opening is that takes long.
+    pub opening_watch: OpeningWatch,
 }
 
 impl Default for Config {
@@ -75,6 +78,7 @@ impl Default for Config {
             compact_window: None,
             open_files_max: 512,
             lock_wait: Duration::ZERO,
+            opening_watch: OpeningWatch::default(),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::error::WriteError;
 use super::format::frame::FRAME_HEADER_BYTES;
 use super::format::record;
 use super::keydir::{Keydir, Location};
-use super::limits::APPEND_BUFFER_BYTES_MAX;
+use super::limits::{APPEND_BUFFER_BYTES_MAX, UNSEALED_SEGMENTS_MAX};
 use super::log::{Log, Outline, Part, frame_bytes};
 use super::planted::{Bug, planted};
 use super::segment::{NewSegment, Segment};
@@ -67,6 +67,10 @@ pub struct Core {
     pub(crate) compaction: CompactionState,
     /// Of full segments that wait for their seals.
     pub(crate) outlines: BTreeMap<SegmentId, Outline>,
+    /// How many full segments are being sealed, or will be.
+    pub(crate) unsealed: usize,
+    /// Who waits for one of them.
+    pub(crate) seal_waiters: Vec<Waker>,
 }
 
 /// A segment with bytes that were not synced yet.
@@ -96,6 +100,8 @@ pub(crate) enum Room {
     /// Went on to another segment; the full one wants a seal.
     Rotated(SegmentId),
     Wait,
+    /// Too many full segments have no seal yet: one of them has to get it first.
+    Unsealed,
     /// A fresh segment wouldn't help: what others have reserved must be used first.
     Crowded,
     Refused(WriteError),
@@ -132,6 +138,8 @@ impl Core {
             unsynced_first: None,
             compaction: CompactionState::default(),
             outlines: BTreeMap::new(),
+            unsealed: 0,
+            seal_waiters: Vec::new(),
         };
         core.publish();
         core
@@ -294,6 +302,9 @@ impl Core {
         if self.is_log_empty() || self.spares.next.as_mut().is_some_and(|spare| !fits(spare)) {
             return Room::Crowded;
         }
+        if self.unsealed >= UNSEALED_SEGMENTS_MAX {
+            return Room::Unsealed;
+        }
         let spare = match self.spares.next.take() {
             None if freeing && self.spares.failure.is_some() => {
                 let reserve = self.spares.reserve.take_if(fits);
@@ -390,10 +401,17 @@ impl Core {
         let next =
             Log::new(spare.id, spare.file.clone(), spare.salt, spare.header_bytes, spare.file_bytes, true);
         self.outlines.insert(full, self.log.take_outline());
+        self.unsealed += 1;
         self.log = next;
         self.adopt(Segment::from_new(&spare, SegmentState::Active));
         self.counters.rotations.add(1);
         full
+    }
+
+    /// A full segment has got its seal, or won't get one in this life.
+    pub(crate) fn seal_ended(&mut self) {
+        self.unsealed -= 1;
+        std::mem::take(&mut self.seal_waiters).into_iter().for_each(Waker::wake);
     }
 
     pub(crate) fn adopt(&mut self, segment: Segment) {

@@ -78,9 +78,16 @@ pub(crate) struct Keydir {
 
 impl Keydir {
     /// Builds the keydir from entries sorted by key, each key once: denser and faster than inserting them.
-    pub(crate) fn from_sorted(entries: Vec<(Key, Entry)>) -> Self {
-        let live_count = entries.iter().filter(|(_, entry)| !entry.is_tombstone()).count();
-        Keydir { leaves: Leaves::from_sorted(entries), live_count }
+    pub(crate) fn from_sorted(entries: impl Iterator<Item = (Key, Entry)>) -> Self {
+        let mut live_count = 0;
+        let counted = entries.inspect(|(_, entry)| live_count += usize::from(!entry.is_tombstone()));
+        let leaves = Leaves::from_sorted(counted);
+        Keydir { leaves, live_count }
+    }
+
+    /// All that it knows, in the order of the keys: tombstones that still bury something included.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&[u8], &Entry)> {
+        self.leaves.from(b"")
     }
 
     /// The newest record of a key, tombstones included.

@@ -26,6 +26,10 @@ pub const APPEND_BUFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const MAIL_OPERATIONS_MAX: usize = 65_536;
 /// How many bytes of keys and values they may have in flight together.
 pub const MAIL_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How many full segments of a partition may wait for their seals before who would fill another one waits for one of them: each keeps a file open,
+/// and the index of what is in it in memory.
+pub const UNSEALED_SEGMENTS_MAX: usize = 4;
+
 /// While little is appended between two syncs, zeros are written this far ahead, as a share of the segment's size: syncing what is written
 /// over them costs half of what syncing fresh blocks does.
 pub const FILL_SHARE: u64 = 256;

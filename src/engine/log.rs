@@ -103,6 +103,11 @@ impl Log {
         &self.file
     }
 
+    /// Up to where the kernel has it.
+    pub(crate) fn written(&self) -> u64 {
+        self.written
+    }
+
     /// Where the next frame goes.
     pub(crate) fn end(&self) -> u64 {
         self.written + self.buffer.len() as u64

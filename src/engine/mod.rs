@@ -1,6 +1,7 @@
 #![doc = include_str!("README.md")]
 
 mod allowance;
+pub mod backup;
 pub mod batch;
 pub mod clock;
 mod close;
@@ -19,6 +20,7 @@ pub mod limits;
 pub mod locks;
 mod log;
 mod open;
+pub mod opening;
 mod order;
 mod partition;
 pub mod phase;
@@ -52,6 +54,6 @@ pub use self::open::{Recovered, RecoveredKey};
 pub use self::partition::Partition;
 pub use self::store::Store;
 pub use self::tuning::Tune;
-pub use self::turn::{Blockers, Policy, keep_errands, next_errand};
+pub use self::turn::{Blockers, Policy, has_errands, keep_errands, next_errand};
 pub use self::types::{Number, PartitionId, Slot};
 pub use self::window::Window;

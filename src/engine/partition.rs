@@ -101,6 +101,12 @@ impl<S: Send + 'static> Partition<S> {
         self.shell.get_many(keys).await
     }
 
+    /// Lets those who wait for the partition have their turn: for operations that look at a lot.
+    pub async fn give_way(&self) {
+        // Runs behind what is in the mailbox.
+        self.call(async {}).await;
+    }
+
     /// Waits until a commit of so many record bytes (see [`Batch::records_bytes`]) has room: then the next `with`, if
     /// no other `.await` lies between, may [`append`](Core::append) one batch of at most that size.
     pub async fn room(&self, records_bytes: usize) -> Result<(), WriteError> {

@@ -32,8 +32,14 @@ pub(crate) enum Bug {
     ReuseSegmentNumber,
     /// Dead records that compaction removed go on being counted.
     KeepCounting,
+    /// A backup looks at the partitions while sync rounds go on.
+    LookWhileSyncing,
     /// Packed records forget their numbers.
     ForgetNumbers,
+    /// A verification takes values for right without looking at their checksums.
+    TrustValues,
+    /// A verification goes on behind a place that it can't understand, and says nothing.
+    PassOverGaps,
 }
 
 #[cfg(not(test))]

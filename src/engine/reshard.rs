@@ -95,18 +95,15 @@ pub fn wait<R>(task: impl Future<Output = R>) -> R {
     block_on(task)
 }
 
-/// Copies all keys for which `deal` gives a slot, each to the partition of its slot; returns how many. `deal` may change the value. Nobody may change
-/// anything meanwhile. `told` hears how many were copied, now and then. Waits for the disk.
+/// Reads all keys and values, partition by partition in the order of keys, and passes them on in slices. Nobody may change anything meanwhile. Waits
+/// for the disk.
 ///
 /// # Errors
-/// One line that says why not everything could be copied: a value that fails its checksum, a full disk.
-pub fn copy<S: Send + 'static, T: Send + 'static>(
+/// One line that says why not everything could be read; what `told` says.
+pub fn each<S: Send + 'static>(
     from: &Store<S>,
-    to: &Store<T>,
-    mut deal: impl FnMut(&[u8], &mut Vec<u8>) -> Result<Option<Slot>, String>,
-    mut told: impl FnMut(u64),
-) -> Result<u64, String> {
-    let mut copied = 0;
+    mut told: impl FnMut(PartitionId, Vec<(Vec<u8>, Vec<u8>)>) -> Result<(), String>,
+) -> Result<(), String> {
     for part in from.partitions() {
         let mut after: Option<Vec<u8>> = None;
         loop {
@@ -127,28 +124,66 @@ pub fn copy<S: Send + 'static, T: Send + 'static>(
                 let values = inside.get_many(&keys).await;
                 keys.into_iter().zip(values).collect::<Vec<_>>()
             }));
-            let slice = slice.ok_or("reading the old store failed: see its log")?;
+            let slice = slice.ok_or("reading the store failed: see its log")?;
             let Some((last, _)) = slice.last() else { break };
             after = Some(last.clone());
-            let mut batches: BTreeMap<PartitionId, Batch> = BTreeMap::new();
+            let mut read = Vec::with_capacity(slice.len());
             for (key, value) in slice {
                 let value = value.map_err(|error| {
                     format!("a value can't be copied: {error}; remove what it belongs to, or restore it")
                 })?;
-                let Some(mut value) = value else { continue };
-                if let Some(slot) = deal(&key, &mut value)? {
-                    batches.entry(to.route(slot)).or_default().put(key, value);
-                    copied += 1;
-                }
+                read.extend(value.map(|value| (key, value)));
             }
-            for (id, batch) in batches {
-                let part = to.partition(id).clone();
-                let committed = block_on(to.partition(id).call(async move { part.commit(batch).await }));
-                let committed = committed.ok_or("writing the new store failed")?;
-                committed.map_err(|error| format!("writing the new store: {error}"))?;
-            }
-            told(copied);
+            told(part.id(), read)?;
         }
     }
+    Ok(())
+}
+
+/// Writes records, each into the partition of its slot, as one commit for each partition. Waits until they are with the kernel.
+///
+/// # Errors
+/// One line that says why they can't be written.
+pub fn put_all<T: Send + 'static>(
+    to: &Store<T>,
+    records: impl Iterator<Item = (Slot, Vec<u8>, Vec<u8>)>,
+) -> Result<(), String> {
+    let mut batches: BTreeMap<PartitionId, Batch> = BTreeMap::new();
+    for (slot, key, value) in records {
+        batches.entry(to.route(slot)).or_default().put(key, value);
+    }
+    for (id, batch) in batches {
+        let part = to.partition(id).clone();
+        let committed = block_on(to.partition(id).call(async move { part.commit(batch).await }));
+        let committed = committed.ok_or("writing the new store failed")?;
+        committed.map_err(|error| format!("writing the new store: {error}"))?;
+    }
+    Ok(())
+}
+
+/// Copies all keys for which `deal` gives a slot, each to the partition of its slot; returns how many. `deal` may change the value. Nobody may change
+/// anything meanwhile. `told` hears how many were copied, now and then. Waits for the disk.
+///
+/// # Errors
+/// One line that says why not everything could be copied: a value that fails its checksum, a full disk.
+pub fn copy<S: Send + 'static, T: Send + 'static>(
+    from: &Store<S>,
+    to: &Store<T>,
+    mut deal: impl FnMut(&[u8], &mut Vec<u8>) -> Result<Option<Slot>, String>,
+    mut told: impl FnMut(u64),
+) -> Result<u64, String> {
+    let mut copied = 0;
+    each(from, |_, slice| {
+        let mut dealt = Vec::with_capacity(slice.len());
+        for (key, mut value) in slice {
+            if let Some(slot) = deal(&key, &mut value)? {
+                dealt.push((slot, key, value));
+            }
+        }
+        copied += dealt.len() as u64;
+        put_all(to, dealt.into_iter())?;
+        told(copied);
+        Ok(())
+    })?;
     Ok(copied)
 }

@@ -17,6 +17,29 @@ pub(crate) type StartRound = Box<dyn Fn() + Send + Sync>;
 pub(crate) struct Rounds {
     waiting: Mutex<Waiting>,
     start: OnceLock<StartRound>,
+    gate: Mutex<Gate>,
+}
+
+/// Whoever wants no round to run goes through it, and so does every round.
+#[derive(Default)]
+struct Gate {
+    taken: bool,
+    wakers: Vec<Waker>,
+}
+
+/// No round runs as long as this is there.
+pub(crate) struct Held<'a> {
+    gate: &'a Mutex<Gate>,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let mut gate = self.gate.lock();
+        gate.taken = false;
+        let wakers = std::mem::take(&mut gate.wakers);
+        drop(gate);
+        wakers.into_iter().for_each(Waker::wake);
+    }
 }
 
 #[derive(Default)]
@@ -28,6 +51,20 @@ struct Waiting {
 impl Rounds {
     pub(crate) fn connect(&self, start: StartRound) {
         assert!(self.start.set(start).is_ok(), "connected once");
+    }
+
+    /// Waits until no round runs, and keeps the next from starting: `stable` stays what it is. To be held for moments.
+    pub(crate) async fn hold(&self) -> Held<'_> {
+        std::future::poll_fn(|context| {
+            let mut gate = self.gate.lock();
+            if std::mem::replace(&mut gate.taken, true) {
+                gate.wakers.push(context.waker().clone());
+                return Poll::Pending;
+            }
+            Poll::Ready(())
+        })
+        .await;
+        Held { gate: &self.gate }
     }
 
     /// Ready when `stable` has reached the number.

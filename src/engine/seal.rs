@@ -2,9 +2,10 @@
 //! close leaves beside the active segment.
 
 use super::common::partition_dir;
+use super::core::Core;
 use super::disk::{Disk, FileHandle};
 use super::format::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
-use super::format::hint::{Hint, HintWriter};
+use super::format::hint::{self, Hint, HintWriter};
 use super::format::segment::SegmentHeader;
 use super::log::Outline;
 use super::recovery::load::scan_file;
@@ -19,6 +20,12 @@ use std::sync::Arc;
 impl Shell {
     /// Seals a full segment. Failing is no harm: the next opening finds a full segment without a seal, and tries again.
     pub(crate) async fn seal(self: Arc<Self>, id: SegmentId) {
+        self.seal_segment(id).await;
+        self.with(Core::seal_ended);
+        self.consider_compaction();
+    }
+
+    async fn seal_segment(&self, id: SegmentId) {
         // Everything that was numbered before the rotation is stable after this.
         if self.common.sync().await.is_err() {
             return;
@@ -54,7 +61,6 @@ impl Shell {
             }
             (Ok(_), None) => {}
         });
-        self.consider_compaction();
     }
 }
 
@@ -151,11 +157,10 @@ pub(crate) fn write_hint(
     stable: Number,
 ) -> io::Result<()> {
     let mut writer = HintWriter::new();
-    for frame in &scan.frames {
-        for record in &frame.records {
-            let offset = record.offset as u32;
-            writer.push(frame.header.number, offset, record.kind, record.value_length, &record.key);
-        }
+    let mut at = 0;
+    while let Some((entry, length)) = hint::entry_at(&scan.records, at) {
+        writer.push(entry.number, entry.offset, entry.kind, entry.value_length, entry.key);
+        at += length;
     }
     let numbers = || scan.frames.iter().map(|frame| frame.header.number);
     let hint = Hint {

@@ -6,6 +6,7 @@ use super::common::{Common, partition_dir};
 use super::core::{Core, Room, Ticket};
 use super::disk::{Queue, Request};
 use super::error::WriteError;
+use super::limits::UNSEALED_SEGMENTS_MAX;
 use super::log::Part;
 use super::phase::{Phase, waiting};
 use super::recovery::load::remove_segment;
@@ -76,6 +77,7 @@ impl Shell {
                     self.submit(async move { shell.seal(full).await }).detach();
                 }
                 Room::Crowded => waiting(Phase::Room, self.wait_for_release()).await,
+                Room::Unsealed => waiting(Phase::Room, self.wait_for_seal()).await,
                 Room::Wait => {
                     self.make_spare();
                     waiting(Phase::Room, self.wait_for_spare()).await;
@@ -93,6 +95,22 @@ impl Shell {
             }
             self.with(|core| core.join_crowd(context.waker().clone()));
             Poll::Pending
+        })
+        .await;
+    }
+
+    /// Waits until a full segment has got its seal, unless enough have it by now.
+    async fn wait_for_seal(&self) {
+        let mut registered = false;
+        std::future::poll_fn(|context| {
+            self.with(|core| {
+                if registered || core.unsealed < UNSEALED_SEGMENTS_MAX {
+                    return Poll::Ready(());
+                }
+                registered = true;
+                core.seal_waiters.push(context.waker().clone());
+                Poll::Pending
+            })
         })
         .await;
     }

@@ -115,9 +115,18 @@ impl<S: Send + 'static> Store<S> {
         self.shared.options.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
+    /// Its id: random, made when the store was made.
+    pub fn id(&self) -> [u8; 16] {
+        self.shared.common.store.0
+    }
+
     /// What the store was opened with.
     pub fn config(&self) -> &Config {
         &self.shared.common.config
+    }
+
+    pub(crate) fn common(&self) -> Arc<Common> {
+        self.shared.common.clone()
     }
 
     /// Whether a simulator runs its mail.

@@ -23,6 +23,7 @@ impl Common {
     }
 
     async fn run_round(&self) {
+        let _alone = self.rounds.hold().await;
         let s = self.order.close_and_take_s().await;
         if self.order.is_latched() {
             return;

@@ -64,6 +64,11 @@ pub fn keep_errands() {
     KEPT.set(Some(VecDeque::new()));
 }
 
+/// Whether this thread has something to ask of the disk.
+pub fn has_errands() -> bool {
+    KEPT.with_borrow(|kept| kept.as_ref().is_some_and(|kept| !kept.is_empty()))
+}
+
 /// The next thing that this thread has to ask of the disk.
 pub fn next_errand() -> Option<Request> {
     KEPT.with_borrow_mut(|kept| kept.as_mut()?.pop_front())
@@ -373,7 +378,9 @@ mod tests {
         keep_errands();
         let turn = Turn::new(Policy::Inline);
         turn.connect(Box::new(|| {}), Box::new(|_| {}));
+        assert!(!has_errands());
         turn.try_inside(|| (1..=3).for_each(|power| Turn::errand(errand(10u64.pow(power)))));
+        assert!(has_errands());
         Turn::errand(errand(10_000));
         std::iter::from_fn(next_errand).for_each(Request::perform);
         assert_eq!(done.load(Ordering::Relaxed), 11_110);

@@ -251,26 +251,24 @@ impl Volume {
         attributes.ok_or(Errno::ESTALE)
     }
 
-    /// A `setattr` that names no field is what chown(-1, -1) comes to: it clears set-id bits, for those who may change them.
+    /// A `setattr` that names no field is what chown(-1, -1) comes to: it counts as a change, and clears set-id bits for those who may
+    /// change them.
     async fn change_of_nothing(
         &self,
         part: &Part,
         caller: Caller,
         inode: Inode,
-        mut record: InodeRecord,
+        record: InodeRecord,
     ) -> Answer<Attributes> {
-        if caller.uid == 0 || caller.uid == record.uid {
-            let before = record.permissions;
-            record.strip_set_id(caller.uid, caller.gid);
-            if record.permissions != before {
-                let now = self.now();
-                self.update(part, inode, Batch::new(), move |live| {
-                    live.permissions = record.permissions;
-                    live.changed = now;
-                })
-                .await?;
+        let now = self.now();
+        let may_strip = caller.uid == 0 || caller.uid == record.uid;
+        self.update(part, inode, Batch::new(), move |live| {
+            if may_strip {
+                live.strip_set_id(caller.uid, caller.gid);
             }
-        }
+            live.changed = now;
+        })
+        .await?;
         self.look_at(part, inode, 0).await
     }
 

@@ -44,6 +44,11 @@ pub fn new_inode(counter: u64, slot: Slot, directory: bool) -> Inode {
     Inode(counter << COUNTER_SHIFT | u64::from(directory) << SLOT_BITS | u64::from(slot.0))
 }
 
+/// The counter's value that an inode's number was made of.
+pub fn counter_of(inode: Inode) -> u64 {
+    inode.0 >> COUNTER_SHIFT
+}
+
 /// Whether a number is a directory's.
 pub fn is_directory(inode: Inode) -> bool {
     inode == Inode::ROOT || inode.0 & DIRECTORY_FLAG != 0

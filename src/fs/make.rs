@@ -7,7 +7,7 @@ use super::attributes::InodeRecord;
 use super::bars::{Intent, pass_bar};
 use super::errno::Errno;
 use super::keys::{self, EntryRecord};
-use super::lookup::new_position;
+use super::listing::new_position;
 use super::operation::Operation;
 use super::state::LockKey;
 use super::state::{Live, Part};
@@ -157,8 +157,6 @@ impl Volume {
                     return Attempt::Exists;
                 }
                 state.live.insert(birth.inode, birth.live());
-                let EntryRecord { inode, kind, position, .. } = birth.entry;
-                state.index_insert(birth.parent, position, &birth.name, inode, kind);
                 Attempt::Done(core.append(&batch))
             });
             match attempt {
@@ -187,8 +185,6 @@ impl Volume {
         self.commit_hidden(here, &locked, parts).await?;
         here.with(|_, state| {
             state.live.insert(birth.inode, birth.live());
-            let EntryRecord { inode, kind, position, .. } = birth.entry;
-            state.index_insert(parent, position, &birth.name, inode, kind);
         });
         self.apply_link_change(here, parent, 1, now).await
     }
@@ -275,7 +271,6 @@ impl Volume {
         self.commit_hidden(&here, &locked, parts).await?;
         self.touch(new_parent, now);
         drop(changing);
-        here.with(|_, state| state.index_insert(new_parent, entry.position, new_name, inode, kind));
         let (volume, inside) = (self.clone(), there.clone());
         at(&here, &there, async move {
             volume.load(&inside, inode).await?;

@@ -1,17 +1,20 @@
 //! The filesystem: names, inodes and content over the engine's keys. It knows no transport and no segment.
 
 pub mod attributes;
+mod backup;
 mod bars;
-mod check;
+pub mod check;
 pub mod chunk;
 mod content;
 pub mod control;
 mod counter;
 mod directory;
+pub mod dump;
 pub mod errno;
 mod inode;
 pub mod journal;
 pub mod keys;
+mod listing;
 mod lookup;
 mod make;
 pub mod operation;

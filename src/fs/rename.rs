@@ -3,7 +3,7 @@
 use super::bars::Intent;
 use super::errno::Errno;
 use super::keys::{self, EntryRecord};
-use super::lookup::new_position;
+use super::listing::new_position;
 use super::operation::Operation;
 use super::state::Part;
 use super::types::*;
@@ -148,8 +148,6 @@ impl Volume {
         self.commit_hidden(here, locked, parts).await?;
         self.touch_parents([from.parent, to.parent], &links, now);
         drop(changing);
-        here.with(|_, state| state.index_remove(from.parent, source.position));
-        self.index(here, to, entry).await?;
         self.apply_changed(here, source.inode, now).await?;
         for (parent, change) in links.into_iter().filter(|(_, change)| *change != 0) {
             self.apply_link_change(here, parent, change, now).await?;
@@ -192,8 +190,6 @@ impl Volume {
         self.commit_hidden(here, &locked, parts).await?;
         self.touch_parents([from.parent, to.parent], &links, now);
         drop(changing);
-        self.index(here, &from, at_from).await?;
-        self.index(here, &to, at_to).await?;
         for inode in [source.inode, other.inode] {
             self.apply_changed(here, inode, now).await?;
         }
@@ -248,18 +244,6 @@ impl Volume {
                 if let Some(live) = state.live.get_mut(&inode) {
                     live.record.changed = now;
                 }
-            });
-            Ok(())
-        })
-        .await
-    }
-
-    async fn index(&self, here: &Part, place: &Place, entry: EntryRecord) -> Answer<()> {
-        let there = self.part_of_entry(place.parent, &place.name).clone();
-        let (inside, place) = (there.clone(), place.clone());
-        at(here, &there, async move {
-            inside.with(|_, state| {
-                state.index_insert(place.parent, entry.position, &place.name, entry.inode, entry.kind);
             });
             Ok(())
         })

@@ -1,15 +1,16 @@
 //! Space within files: allocating, punching holes, finding them, and copying ranges inside the store.
 
 use super::errno::Errno;
-use super::keys;
 use super::operation::Operation;
-use super::state::LockKey;
+use super::state::{LockKey, Part};
 use super::types::*;
 use super::volume::{Volume, at};
 use crate::engine::locks::{lock, visible};
 
 /// How much a copy moves with one commit, in bytes.
 const COPY_BYTES: u64 = 1024 * 1024;
+/// How many chunks a search for a hole looks at before others have a turn.
+const SEEK_SLICE: usize = 4096;
 
 impl Volume {
     /// Allocates or zeros a range. Space isn't set aside: a log takes space when it is written to.
@@ -71,20 +72,26 @@ impl Volume {
                 .first()
                 .map(|index| offset.max(u64::from(*index) * chunk_bytes))
                 .filter(|found| *found < record.size),
-            Seek::Hole => {
-                let mut index = offset / chunk_bytes;
-                let stored = |index: u64| {
-                    let key = u32::try_from(index).map(|index| keys::chunk(inode, index));
-                    key.is_ok_and(|key| part.with(|core, _| core.contains(&key)))
-                };
-                while index * chunk_bytes < record.size && stored(index) {
-                    index += 1;
-                }
-                Some(offset.max(index * chunk_bytes).min(record.size))
-            }
+            Seek::Hole => Some(self.hole_behind(&part, inode, offset).await.min(record.size)),
         };
         part.settled().await?;
         found.ok_or(Errno::ENXIO)
+    }
+
+    /// Where the first hole from `offset` on begins, the file's end aside.
+    async fn hole_behind(&self, part: &Part, inode: Inode, offset: u64) -> u64 {
+        let chunk_bytes = u64::from(self.inner.chunk_bytes);
+        let mut index = offset / chunk_bytes;
+        loop {
+            let found = self.chunks_from(part, inode, index, SEEK_SLICE);
+            let stored =
+                found.iter().zip(index..).take_while(|(found, index)| u64::from(**found) == *index).count();
+            index += stored as u64;
+            if stored < SEEK_SLICE {
+                return offset.max(index * chunk_bytes);
+            }
+            part.give_way().await;
+        }
     }
 
     /// Copies a range between files (or within one) without the bytes leaving the store; returns how many.

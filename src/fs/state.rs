@@ -1,10 +1,10 @@
 //! What a partition keeps in memory for the filesystem. Plain data, reached only inside the partition's turn.
 
 use super::attributes::InodeRecord;
-use super::types::{Inode, Kind, Time};
+use super::types::{Entry, Inode, Time};
 use crate::engine::locks::{self, HasLocks, Locks};
 use crate::engine::{Number, Partition};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::task::Waker;
 
 /// A partition as the filesystem uses it.
@@ -39,7 +39,7 @@ pub struct VolumeState {
     /// Names that are about to be made in a directory by operations that have passed its bar.
     pub(super) intents: HashMap<Inode, u32>,
     /// Directories that are being listed.
-    pub(super) indexes: HashMap<Inode, DirectoryIndex>,
+    pub(super) listings: HashMap<Inode, Listing>,
     pub(super) counter: Counter,
     /// Directories living here whose times aren't in their records yet.
     pub(super) dirty: BTreeSet<Inode>,
@@ -70,22 +70,25 @@ pub(super) struct Bar {
     pub(super) waiters: Vec<Waker>,
 }
 
-/// The names of a directory in this partition, by position.
+/// How many slices of a directory are remembered: as many readers of one large directory go on without a search.
+const SLICES_KEPT: usize = 16;
+
+/// The slices of a directory that were listed last in a partition.
 #[derive(Default)]
-pub(super) struct DirectoryIndex {
-    /// All names are in it.
-    pub(super) complete: bool,
-    pub(super) names: BTreeMap<u64, IndexedName>,
-    /// Positions that went while the names were being gathered.
-    pub(super) removed: BTreeSet<u64>,
-    pub(super) waiters: Vec<Waker>,
+pub(super) struct Listing {
+    slices: VecDeque<Vec<(u64, Box<[u8]>)>>,
 }
 
-#[derive(Clone, Debug)]
-pub(super) struct IndexedName {
-    pub(super) name: Box<[u8]>,
-    pub(super) inode: Inode,
-    pub(super) kind: Kind,
+impl Listing {
+    pub(super) fn remember(&mut self, entries: &[Entry]) {
+        self.slices.truncate(SLICES_KEPT - 1);
+        self.slices.push_front(entries.iter().map(|entry| (entry.position, entry.name[..].into())).collect());
+    }
+
+    pub(super) fn name_at(&self, position: u64) -> Option<&[u8]> {
+        let mut names = self.slices.iter().flatten();
+        names.find(|(at, _)| *at == position).map(|(_, name)| &**name)
+    }
 }
 
 /// Where new numbers come from.
@@ -118,28 +121,32 @@ impl VolumeState {
             self.dirty.insert(directory);
         }
     }
+}
 
-    /// A name has come, or leads elsewhere: listings under way follow.
-    pub(super) fn index_insert(
-        &mut self,
-        parent: Inode,
-        position: u64,
-        name: &[u8],
-        inode: Inode,
-        kind: Kind,
-    ) {
-        if let Some(index) = self.indexes.get_mut(&parent) {
-            index.names.insert(position, IndexedName { name: name.into(), inode, kind });
-        }
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::types::Kind;
 
-    /// A name has gone.
-    pub(super) fn index_remove(&mut self, parent: Inode, position: u64) {
-        if let Some(index) = self.indexes.get_mut(&parent) {
-            index.names.remove(&position);
-            if !index.complete {
-                index.removed.insert(position);
-            }
+    #[test]
+    fn the_last_slices_are_remembered_and_no_more() {
+        let mut listing = Listing::default();
+        let slice = |number: u64| {
+            let entry = |position: u64| Entry {
+                position,
+                name: format!("name {position}").into_bytes(),
+                inode: Inode(9),
+                kind: Kind::File,
+                attributes: None,
+            };
+            [entry(number * 2), entry(number * 2 + 1)]
+        };
+        for number in 0..40 {
+            listing.remember(&slice(number));
         }
+        assert_eq!(listing.slices.len(), SLICES_KEPT);
+        assert_eq!(listing.name_at(79), Some(&b"name 79"[..]));
+        assert_eq!(listing.name_at(48), Some(&b"name 48"[..]));
+        assert_eq!(listing.name_at(47), None);
     }
 }

@@ -177,7 +177,6 @@ impl Volume {
         self.commit_hidden(&here, &locked, parts).await?;
         self.touch(parent, now);
         drop(changing);
-        here.with(|_, state| state.index_remove(parent, entry.position));
         self.apply_unlink(&here, entry.inode, &target, now).await
     }
 
@@ -205,7 +204,6 @@ impl Volume {
         };
         self.unbar(entry.inode, committed.is_ok());
         committed?;
-        here.with(|_, state| state.index_remove(parent, entry.position));
         self.apply_link_change(&here, parent, -1, now).await?;
         self.apply_unlink(&here, entry.inode, &target, now).await
     }

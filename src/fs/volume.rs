@@ -25,7 +25,7 @@ use std::time::Duration;
 /// How often it is looked whether everything has come to rest.
 const REST_POLL: Duration = Duration::from_millis(2);
 /// Name of the option under which a store keeps the size of its chunks.
-const CHUNK_OPTION: &str = "chunk-bytes";
+pub(super) const CHUNK_OPTION: &str = "chunk-bytes";
 /// Sizes of chunks that can be asked for, in bytes: powers of two in this range.
 pub const CHUNK_BYTES_RANGE: std::ops::RangeInclusive<u32> = 4096..=1024 * 1024;
 /// The size of chunks unless told otherwise, in bytes.
@@ -79,11 +79,19 @@ pub struct VolumeConfig {
     pub root_gid: u32,
     /// How many of the threads that dispatch operations may wait for the disk at once.
     pub blocking_threads_max: usize,
+    /// The volume is to be repaired, and nothing else happens in it: it opens although its root can't be read, and nothing goes by itself.
+    pub repairing: bool,
 }
 
 impl Default for VolumeConfig {
     fn default() -> Self {
-        VolumeConfig { chunk_bytes: CHUNK_BYTES_DEFAULT, root_uid: 0, root_gid: 0, blocking_threads_max: 0 }
+        VolumeConfig {
+            chunk_bytes: CHUNK_BYTES_DEFAULT,
+            root_uid: 0,
+            root_gid: 0,
+            blocking_threads_max: 0,
+            repairing: false,
+        }
     }
 }
 
@@ -149,6 +157,7 @@ impl Volume {
         if policy == Policy::Inline {
             match receiver.recv() {
                 Ok(Ok(())) => {}
+                Ok(Err(Errno::EIO)) if config.repairing => {}
                 Ok(Err(error)) => {
                     let reason = std::io::Error::from_raw_os_error(error.0);
                     return Err(OpenError::Io("making the root directory".to_string(), reason));
@@ -159,6 +168,7 @@ impl Volume {
         if self.inner.store.config().read_only {
             return Ok(());
         }
+        let orphans = if config.repairing { Vec::new() } else { orphans };
         for (part, orphans) in self.inner.store.partitions().iter().zip(orphans) {
             let (volume, inside) = (self.clone(), part.clone());
             part.submit(async move {

@@ -13,6 +13,8 @@ use crate::engine::locks::{lock, visible};
 const VALUE_BYTES_MAX: usize = 64 * 1024;
 /// The longest name, in bytes.
 const NAME_BYTES_MAX: usize = 255;
+/// How many names are listed before others have a turn.
+const LIST_SLICE: usize = 256;
 /// Of ours, see [`Volume::made_up`].
 const OWN_PREFIX: &[u8] = b"user.bitkv.";
 
@@ -45,13 +47,20 @@ impl Volume {
         if record.xattrs == 0 {
             return Ok(Vec::new());
         }
-        let listed = part.with(|core, _| core.list(&keys::xattrs_of(inode), None, usize::MAX));
+        let prefix = keys::xattrs_of(inode);
         let mut names = Vec::new();
-        for key in listed {
-            if let Some((_, name)) = keys::parse_xattr(&key) {
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let listed = part.with(|core, _| core.list(&prefix, after.as_deref(), LIST_SLICE));
+            for (_, name) in listed.iter().filter_map(|key| keys::parse_xattr(key)) {
                 names.extend_from_slice(name);
                 names.push(0);
             }
+            if listed.len() < LIST_SLICE {
+                break;
+            }
+            after = listed.into_iter().last();
+            part.give_way().await;
         }
         part.settled().await?;
         Ok(names)

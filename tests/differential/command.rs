@@ -262,6 +262,14 @@ fn new_mode(random: &mut Random) -> u32 {
     mode(random) & !0o2000
 }
 
+/// A change of owner. Never one of nothing: when a stranger asks for that, of a file with set-id bits, a request of FUSE looks as if it came
+/// from a write, and can't be refused.
+fn owner(random: &mut Random) -> (u32, u32) {
+    let (user, group) =
+        (random.one_of(&[u32::MAX, 0, 1001, 1002]), random.one_of(&[u32::MAX, 0, 2001, 2002, 2003]));
+    if (user, group) == (u32::MAX, u32::MAX) { (user, 2001) } else { (user, group) }
+}
+
 fn size(random: &mut Random) -> i64 {
     match random.below(20) {
         0 => 0,
@@ -390,8 +398,7 @@ fn operation(random: &mut Random) -> Operation {
         83..=86 => Operation::ChangeMode { path: path(random), mode: mode(random) },
         87 => Operation::ChangeModeOpen { slot, mode: mode(random) },
         88..=90 => {
-            let user = random.one_of(&[u32::MAX, 0, 1001, 1002]);
-            let group = random.one_of(&[u32::MAX, 0, 2001, 2002, 2003]);
+            let (user, group) = owner(random);
             Operation::ChangeOwner { path: path(random), user, group, follow: random.one_in(2) }
         }
         91..=93 => Operation::SetTimes { path: path(random), times: times(random), follow: random.one_in(2) },

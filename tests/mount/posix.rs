@@ -37,3 +37,23 @@ fn allocating_counts_as_a_change() {
         assert_eq!(file.metadata().unwrap().len(), 100_000);
     }
 }
+
+/// chown(-1, -1) left the time of change as it was.
+#[test]
+fn changing_the_owner_to_nobody_in_particular_counts_as_a_change() {
+    let Some(place) = Place::mounted() else { return };
+    for path in [place.at("directory"), place.at("file")] {
+        match path.ends_with("file") {
+            true => fs::write(&path, "x").unwrap(),
+            false => fs::create_dir(&path).unwrap(),
+        }
+        let changed = || {
+            let found = fs::metadata(&path).unwrap();
+            (found.ctime(), found.ctime_nsec())
+        };
+        let before = changed();
+        std::thread::sleep(Duration::from_millis(2));
+        std::os::unix::fs::chown(&path, None, None).unwrap();
+        assert!(changed() > before, "{}", path.display());
+    }
+}

@@ -66,7 +66,7 @@ fn findings(data: &Path) -> Vec<String> {
     let volume = Volume::open(world, Config::default(), VolumeConfig::default()).unwrap();
     let found = bitkv::engine::reshard::wait(volume.check());
     volume.close().unwrap();
-    found
+    found.iter().map(ToString::to_string).collect()
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod daemon;
 mod log;
+mod opening;
 mod options;
 mod session;
 pub(super) mod system;
@@ -12,6 +13,11 @@ pub use options::{Options, parse};
 use super::{DONE, FAILED, complain, explain_usage};
 use std::ffi::OsString;
 use std::path::Path;
+
+/// The command line, for whoever describes it.
+pub(super) fn command() -> clap::Command {
+    <Options as clap::CommandFactory>::command()
+}
 
 /// What errors are signed with.
 const PROGRAM: &str = "bitkv-mount";

@@ -2,6 +2,7 @@
 
 use super::Options;
 use super::log;
+use super::opening;
 use super::options::SyncMode;
 use super::system;
 use super::transport;
@@ -46,14 +47,11 @@ pub(super) fn run(options: &Options, ready: impl FnOnce() -> bool) -> Result<(),
     watch_signals(sender.clone(), mounting.clone())?;
     prepare_mountpoint(options)?;
     let over_ring = transport::choose(options)?;
-    if over_ring && system::give_way() {
-        tracing::debug!("all threads give way to those they answer");
-    }
     let volume = open(options, over_ring)?;
     let store = volume.store();
     let traffic = Traffic::new(store.clock().clone(), store.partition_count());
     traffic.journal().set_threshold(options.slowlog_threshold);
-    let source = VolumeSource::new(volume.clone(), traffic.clone(), log);
+    let source = VolumeSource::new(volume.clone(), traffic.clone(), log, options.data.clone());
     let (uid, gid) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
     let control = Control::new(Box::new(source), uid, gid);
     let control = Arc::new(control);
@@ -178,6 +176,7 @@ fn open(options: &Options, over_ring: bool) -> Result<Volume, String> {
         SyncMode::Always => Durability::Always,
         SyncMode::Fsync => Durability::Explicit,
     };
+    let (opening_watch, bar) = opening::watch(options);
     let config = Config {
         partitions: options.partitions,
         create: true,
@@ -194,14 +193,18 @@ fn open(options: &Options, over_ring: bool) -> Result<Volume, String> {
         compact_window: options.compact_window,
         open_files_max: options.open_files,
         lock_wait: options.lock_wait,
+        opening_watch,
     };
     let volume = VolumeConfig {
         chunk_bytes: u32::try_from(options.chunk_size).unwrap_or(u32::MAX),
         root_uid: nix::unistd::getuid().as_raw(),
         root_gid: nix::unistd::getgid().as_raw(),
         blocking_threads_max: transport::blocking_threads_max(options, over_ring),
+        repairing: false,
     };
-    Volume::open(world, config, volume).map_err(|error| format!("{name}: {error}"))
+    let opened = Volume::open(world, config, volume);
+    drop(bar);
+    opened.map_err(|error| format!("{name}: {error}"))
 }
 
 /// A mount whose daemon has died is taken away; then there must be a directory.

@@ -1,6 +1,7 @@
 //! Calls to the system that the standard library lacks. Those without a safe wrapper: `fork`, and what there is to know of another process.
 #![allow(unsafe_code)]
 
+use crate::fs::transport::ring::StandBack;
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{ForkResult, fork};
@@ -34,21 +35,23 @@ pub(super) fn ending_signals() -> SigSet {
     signals
 }
 
-/// Lets every thread that is started from now on give way to those it wakes; true if it is so.
-///
-/// A thread that answers a request wakes its caller. If other processors are idle, the scheduler puts the caller on one of them, since this one is
-/// busy with us for another microsecond: waking that processor costs more than all the rest, at every single request. A processor that has
-/// nothing but threads of the class IDLE counts as free, so the caller stays where it is. The price of that class is a tiny share of the
-/// processor beside others of the same group; so only where the daemon is a group of its own, whose share is as large as any other's: it leads its
-/// session, sessions are groups (`sched_autogroup_enabled`), and no control group has it otherwise.
-pub(super) fn give_way() -> bool {
-    if nix::unistd::getsid(None).ok() != Some(nix::unistd::getpid()) || !sessions_are_groups() {
-        return false;
-    }
-    // SAFETY: a structure of one number, for which zero is what this class wants; the call reads it and nothing else.
+/// How a thread stands back behind others who want its processor (see `ring/manners.rs`), where that may be done: the class IDLE has a tiny share of the
+/// processor beside others of the same group, so only where the daemon is a group of its own, whose share is as large as any other's. It
+/// leads its session, sessions are groups (`sched_autogroup_enabled`), and no control group has it otherwise. And only if a thread may come back.
+pub(super) fn standing_back() -> Option<StandBack> {
+    let leads = nix::unistd::getsid(None).ok() == Some(nix::unistd::getpid());
+    let there_and_back =
+        || std::thread::spawn(|| stand_back(true) && stand_back(false)).join().unwrap_or(false);
+    (leads && sessions_are_groups() && there_and_back()).then_some(stand_back)
+}
+
+/// Of the calling thread.
+fn stand_back(back: bool) -> bool {
+    let class = if back { libc::SCHED_IDLE } else { libc::SCHED_OTHER };
+    // SAFETY: a structure of one number, for which zero is what both classes want; the call reads it and nothing else.
     unsafe {
         let parameters: libc::sched_param = std::mem::zeroed();
-        libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters) == 0
+        libc::sched_setscheduler(0, class, &raw const parameters) == 0
     }
 }
 

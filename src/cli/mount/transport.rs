@@ -2,6 +2,7 @@
 
 use super::Options;
 use super::options::Transport;
+use super::system;
 use crate::fs::transport::mount;
 use crate::fs::transport::ring::{self, Server, Threads};
 
@@ -24,7 +25,7 @@ pub(super) fn choose(options: &Options) -> Result<bool, String> {
 /// # Errors
 /// Why not, if nothing else will do.
 pub(super) fn prepare(options: &Options, server: Server) -> Result<Option<Threads>, String> {
-    match mount::prepare_ring(server, options.ring_depth) {
+    match mount::prepare_ring(server, options.ring_depth, system::standing_back()) {
         Ok(threads) => Ok(Some(threads)),
         Err(error) => without(options, &format!("making the queues: {error}")).map(|()| None),
     }

@@ -46,10 +46,19 @@ pub(super) trait Tree {
     /// The value of an extended attribute; None if there is none.
     fn xattr(&self, node: &Node, name: &[u8]) -> io::Result<Option<Vec<u8>>>;
 
+    /// The names of the extended attributes.
+    fn xattr_names(&self, node: &Node) -> io::Result<Vec<Vec<u8>>>;
+    /// The next bytes of a file that are stored, at or behind an offset: where they begin and end. None: from there on all is a hole.
+    fn stored_from(&self, file: &Node, offset: u64) -> io::Result<Option<(u64, u64)>>;
+
     /// Makes something in a directory, in the name of who runs this.
     fn make(&self, directory: &Node, name: &OsStr, new: NewInode) -> io::Result<Node>;
     /// Writes all of it.
     fn write(&self, file: &Node, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Gives a file another name in a directory.
+    fn link(&self, file: &Node, directory: &Node, name: &OsStr) -> io::Result<()>;
+    /// Sets an extended attribute.
+    fn set_xattr(&self, node: &Node, name: &[u8], value: &[u8]) -> io::Result<()>;
     /// Changes attributes.
     fn set(&self, node: &Node, changes: SetAttributes) -> io::Result<()>;
     /// Renames within a directory, replacing what is there.

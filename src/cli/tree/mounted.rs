@@ -2,7 +2,7 @@
 
 use super::{Node, Tree};
 use crate::fs::types::{Attributes, Inode, Kind, NewInode, SetAttributes, SetTime, Time};
-use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, SeekFrom, Timespec, Timestamps, Uid, XattrFlags};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -81,6 +81,22 @@ impl Tree for MountedTree {
         }
     }
 
+    fn xattr_names(&self, node: &Node) -> io::Result<Vec<Vec<u8>>> {
+        let mut names = vec![0; XATTR_BYTES_MAX];
+        let count = rustix::fs::llistxattr(self.path(node), &mut names[..])?;
+        let names = names[..count].split(|byte| *byte == 0).filter(|name| !name.is_empty());
+        Ok(names.map(<[u8]>::to_vec).collect())
+    }
+
+    fn stored_from(&self, file: &Node, offset: u64) -> io::Result<Option<(u64, u64)>> {
+        let file = open(&self.path(file), OFlags::RDONLY)?;
+        match rustix::fs::seek(&file, SeekFrom::Data(offset)) {
+            Ok(start) => Ok(Some((start, rustix::fs::seek(&file, SeekFrom::Hole(start))?))),
+            Err(rustix::io::Errno::NXIO) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn make(&self, directory: &Node, name: &OsStr, new: NewInode) -> io::Result<Node> {
         let path = directory.path.join(name);
         let full = self.root.join(&path);
@@ -102,6 +118,16 @@ impl Tree for MountedTree {
 
     fn write(&self, file: &Node, offset: u64, bytes: &[u8]) -> io::Result<()> {
         open(&self.path(file), OFlags::WRONLY)?.write_all_at(bytes, offset)
+    }
+
+    fn link(&self, file: &Node, directory: &Node, name: &OsStr) -> io::Result<()> {
+        let (from, to) = (self.path(file), self.path(directory).join(name));
+        Ok(rustix::fs::linkat(CWD, from, CWD, to, AtFlags::empty())?)
+    }
+
+    fn set_xattr(&self, node: &Node, name: &[u8], value: &[u8]) -> io::Result<()> {
+        let (path, name) = (self.path(node), OsStr::from_bytes(name));
+        Ok(rustix::fs::lsetxattr(path, name, value, XattrFlags::empty())?)
     }
 
     fn set(&self, node: &Node, changes: SetAttributes) -> io::Result<()> {

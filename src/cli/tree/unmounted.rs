@@ -30,9 +30,20 @@ const REST_MAX: Duration = Duration::from_secs(600);
 /// # Errors
 /// One line that says what is in the way.
 pub(in crate::cli) fn open_volume(data: &Path, access: Access) -> Result<Volume, String> {
+    open(data, access == Access::Read, false)
+}
+
+/// The same for the checker, which also opens what nothing else can, and has nothing happen beside it.
+///
+/// # Errors
+/// One line that says what is in the way.
+pub(in crate::cli) fn open_for_repair(data: &Path, read_only: bool) -> Result<Volume, String> {
+    open(data, read_only, true)
+}
+
+fn open(data: &Path, read_only: bool, repairing: bool) -> Result<Volume, String> {
     let name = data.display();
     let failed = |error: io::Error| format!("{name}: opening the store: {error}");
-    let read_only = access == Access::Read;
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let disk = UringDisk::open(data, workers, read_only).map_err(failed)?;
     let seed = disk.random_seed().map_err(|error| format!("/dev/urandom: {error}"))?;
@@ -45,7 +56,7 @@ pub(in crate::cli) fn open_volume(data: &Path, access: Access) -> Result<Volume,
         lock_wait: LOCK_WAIT,
         ..Config::default()
     };
-    let volume = VolumeConfig { blocking_threads_max: 1, ..VolumeConfig::default() };
+    let volume = VolumeConfig { blocking_threads_max: 1, repairing, ..VolumeConfig::default() };
     Volume::open(world, config, volume).map_err(|error| format!("{name}: {error}"))
 }
 
@@ -71,15 +82,20 @@ where
     receiver.recv().unwrap_or(Err(Errno::EIO)).map_err(|error| io::Error::from_raw_os_error(error.0))
 }
 
-pub(super) struct UnmountedTree {
+pub(in crate::cli) struct UnmountedTree {
     volume: Volume,
     caller: Caller,
 }
 
 impl UnmountedTree {
     pub(super) fn open(data: &Path, access: Access) -> Result<Self, String> {
+        Ok(UnmountedTree::of(open_volume(data, access)?))
+    }
+
+    /// The files of a volume.
+    pub(in crate::cli) fn of(volume: Volume) -> Self {
         let caller = Caller { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() };
-        Ok(UnmountedTree { volume: open_volume(data, access)?, caller })
+        UnmountedTree { volume, caller }
     }
 
     fn on<T: Send + 'static, F: Future<Output = Answer<T>> + Send + 'static>(
@@ -168,6 +184,22 @@ impl Tree for UnmountedTree {
         }
     }
 
+    fn xattr_names(&self, node: &Node) -> io::Result<Vec<Vec<u8>>> {
+        let names = self.on(node, |volume, inode| async move { volume.listxattr(inode).await })?;
+        let names = names.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+        Ok(names.map(<[u8]>::to_vec).collect())
+    }
+
+    fn stored_from(&self, file: &Node, offset: u64) -> io::Result<Option<(u64, u64)>> {
+        let seek =
+            |from, what| self.on(file, |volume, inode| async move { volume.seek(inode, from, what).await });
+        match seek(offset, Seek::Data) {
+            Ok(start) => Ok(Some((start, seek(start, Seek::Hole)?))),
+            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     fn make(&self, directory: &Node, name: &OsStr, new: NewInode) -> io::Result<Node> {
         let caller = self.caller;
         let attributes = self.on_name(directory, name, |volume, parent, name| async move {
@@ -190,6 +222,22 @@ impl Tree for UnmountedTree {
             at += step.len() as u64;
         }
         Ok(())
+    }
+
+    fn link(&self, file: &Node, directory: &Node, name: &OsStr) -> io::Result<()> {
+        let inode = file.attributes.inode;
+        self.on_name(directory, name, |volume, parent, name| async move {
+            volume.link(inode, parent, &name).await?;
+            volume.forget(inode, 1);
+            Ok(())
+        })
+    }
+
+    fn set_xattr(&self, node: &Node, name: &[u8], value: &[u8]) -> io::Result<()> {
+        let (caller, name, value) = (self.caller, name.to_vec(), value.to_vec());
+        self.on(node, |volume, inode| async move {
+            volume.setxattr(caller, inode, &name, &value, XattrMode::Any).await
+        })
     }
 
     fn set(&self, node: &Node, changes: SetAttributes) -> io::Result<()> {

@@ -145,7 +145,7 @@ impl Shell {
             self.copy_victim(victim, &mut output, run).await?;
         }
         self.progress().set_phase(CompactionPhase::Finishing);
-        self.complete_output(&mut output).await?;
+        self.complete_output(&mut output, run).await?;
         // What made records dead may still be without a number, if this turn has been going on since: a sync wouldn't wait for it.
         self.with(Core::flush);
         if !planted(Bug::SkipStoreSync) {
@@ -212,7 +212,7 @@ impl Shell {
     }
 
     /// Writes the index, seals, syncs and reads back.
-    async fn complete_output(&self, output: &mut Output) -> Result<(), Failure> {
+    async fn complete_output(&self, output: &mut Output, run: &Run) -> Result<(), Failure> {
         let writer = output.writer.take().ok_or_else(interrupted)?;
         let seal = FrameHeader {
             length: FRAME_HEADER_BYTES as u32,
@@ -226,10 +226,10 @@ impl Shell {
         };
         let completed = self.common.background(move |_| writer.complete(seal)).await?;
         (output.index_start, output.end) = (completed.index_start, completed.end);
-        self.read_back(output, completed.records).await
+        self.read_back(output, completed.records, run).await
     }
 
-    async fn read_back(&self, output: &Output, records: usize) -> Result<(), Failure> {
+    async fn read_back(&self, output: &Output, records: usize, run: &Run) -> Result<(), Failure> {
         let source = Source {
             file: output.file.clone(),
             salt: output.header.salt,
@@ -251,6 +251,10 @@ impl Shell {
             sealed = slice.ends_with_seal();
             offset = slice.end;
             self.breathe().await?;
+            // An automatic one has paid for what it reads back with what it has read.
+            if run.by_hand {
+                self.wait_for_rate(slice.worked_bytes(), run).await?;
+            }
         }
         if sealed && found == records { Ok(()) } else { Err(misread().into()) }
     }

@@ -15,11 +15,33 @@ const BUSY_NAP_NS: u64 = 200_000;
 /// How often it does that before it takes a slice all the same: without an end, a busy store would never get its space back.
 const BUSY_NAPS_MAX: usize = 20;
 
+/// For so long after something was done for others they count as being there.
+const PRESENT_NS: u64 = 20_000_000;
+
 /// Bytes that may be worked through in a second, in all partitions together.
 #[derive(Default)]
 pub(crate) struct Pace {
     /// When all that was taken is paid for, by the store's clock.
     paid_ns: Mutex<u64>,
+    others: Mutex<Others>,
+}
+
+/// Whoever else uses the store.
+#[derive(Default)]
+struct Others {
+    /// How many operations there had been when it was last looked.
+    operations: u64,
+    /// When that had last changed.
+    changed_ns: Option<u64>,
+}
+
+impl Others {
+    fn are_there(&mut self, now_ns: u64, operations: u64) -> bool {
+        if operations != self.operations {
+            (self.operations, self.changed_ns) = (operations, Some(now_ns));
+        }
+        self.changed_ns.is_some_and(|changed_ns| now_ns.saturating_sub(changed_ns) < PRESENT_NS)
+    }
 }
 
 impl Pace {
@@ -131,11 +153,26 @@ impl Shell {
     /// After so many bytes were worked through: waits as long as the rate demands.
     pub(super) async fn pay(&self, bytes: u64, run: &Run) -> Result<(), Failure> {
         self.progress().done(bytes);
+        self.wait_for_rate(bytes, run).await
+    }
+
+    /// What holds now, in bytes a second; None is without limit. By hand, it holds only as long as somebody else uses the store.
+    fn rate(&self, run: &Run) -> Option<u64> {
         let common = &self.common;
-        let rate = common.tuning.bytes_per_second();
-        if run.by_hand || rate == 0 {
-            return Ok(());
+        let rate = Some(common.tuning.bytes_per_second()).filter(|rate| *rate > 0)?;
+        if !run.by_hand {
+            return Some(rate);
         }
+        let counted = common.partition_counters.iter();
+        let operations =
+            counted.map(|counters| counters.gets.get() + counters.puts.get() + counters.deletes.get());
+        let now_ns = common.clock.monotonic_ns();
+        common.pace.others.lock().are_there(now_ns, operations.sum()).then_some(rate)
+    }
+
+    pub(super) async fn wait_for_rate(&self, bytes: u64, run: &Run) -> Result<(), Failure> {
+        let common = &self.common;
+        let Some(rate) = self.rate(run) else { return Ok(()) };
         let paid_ns = common.pace.take(common.clock.monotonic_ns(), bytes, rate);
         loop {
             let now_ns = common.clock.monotonic_ns();
@@ -145,7 +182,7 @@ impl Shell {
             if common.is_closing() {
                 return Err(Failure::Closing);
             }
-            if common.tuning.bytes_per_second() != rate {
+            if self.rate(run) != Some(rate) {
                 common.pace.forgive(now_ns);
                 return Ok(());
             }

@@ -165,6 +165,11 @@ pub struct HintView<'a> {
 }
 
 impl<'a> HintView<'a> {
+    /// All entries, as bytes; see [`entry_at`].
+    pub fn body(&self) -> &'a [u8] {
+        self.body
+    }
+
     /// The entries, in order of offset. The iterator ends behind an error.
     pub fn entries(&self) -> HintEntries<'a> {
         HintEntries { rest: self.body, left: self.hint.entries, end: 0, data_length: self.hint.data_length }
@@ -219,6 +224,35 @@ pub fn decode(bytes: &[u8]) -> Result<HintView<'_>, Damage> {
     Ok(HintView { hint, body })
 }
 
+/// Appends an entry.
+pub fn append_entry(out: &mut Vec<u8>, entry: &HintEntry<'_>) {
+    let flag = match entry.kind {
+        RecordKind::Put => 0,
+        RecordKind::Tombstone => TOMBSTONE_BIT,
+    };
+    out.extend_from_slice(&entry.number.0.to_le_bytes());
+    out.extend_from_slice(&entry.offset.to_le_bytes());
+    out.extend_from_slice(&entry.value_length.to_le_bytes());
+    out.extend_from_slice(&(entry.key.len() as u32 | flag).to_le_bytes());
+    out.extend_from_slice(entry.key);
+}
+
+/// The entry that begins at an offset of a body, and how many bytes it takes; None if there are too few. It isn't checked: who reads a hint for the
+/// first time goes through [`HintView::entries`].
+pub fn entry_at(body: &[u8], at: usize) -> Option<(HintEntry<'_>, usize)> {
+    let (fixed, rest) = body.get(at..)?.split_at_checked(HINT_ENTRY_BYTES)?;
+    let flagged = u32::from_le_bytes(get(fixed, entry::KEY_LENGTH));
+    let key = rest.get(..(flagged & !TOMBSTONE_BIT) as usize)?;
+    let entry = HintEntry {
+        number: Number(u64::from_le_bytes(get(fixed, entry::NUMBER))),
+        offset: u32::from_le_bytes(get(fixed, entry::OFFSET)),
+        kind: if flagged & TOMBSTONE_BIT == 0 { RecordKind::Put } else { RecordKind::Tombstone },
+        value_length: u32::from_le_bytes(get(fixed, entry::VALUE_LENGTH)),
+        key,
+    };
+    Some((entry, HINT_ENTRY_BYTES + key.len()))
+}
+
 /// See [`HintView::entries`].
 #[derive(Clone, Debug)]
 pub struct HintEntries<'a> {
@@ -230,22 +264,12 @@ pub struct HintEntries<'a> {
 
 impl<'a> HintEntries<'a> {
     fn take_one(&mut self) -> Result<HintEntry<'a>, Damage> {
-        let (fixed, rest) = self.rest.split_at_checked(HINT_ENTRY_BYTES).ok_or(Damage::Length)?;
-        let flagged = u32::from_le_bytes(get(fixed, entry::KEY_LENGTH));
-        let key_length = (flagged & !TOMBSTONE_BIT) as usize;
-        let (key, rest) = rest.split_at_checked(key_length).ok_or(Damage::Length)?;
-        let entry = HintEntry {
-            number: Number(u64::from_le_bytes(get(fixed, entry::NUMBER))),
-            offset: u32::from_le_bytes(get(fixed, entry::OFFSET)),
-            kind: if flagged & TOMBSTONE_BIT == 0 { RecordKind::Put } else { RecordKind::Tombstone },
-            value_length: u32::from_le_bytes(get(fixed, entry::VALUE_LENGTH)),
-            key,
-        };
+        let (entry, length) = entry_at(self.rest, 0).ok_or(Damage::Length)?;
         let end = entry.check(self.end)?;
         if end > self.data_length {
             return Err(Damage::Length);
         }
-        (self.rest, self.end) = (rest, end);
+        (self.rest, self.end) = (&self.rest[length..], end);
         self.left -= 1;
         Ok(entry)
     }

@@ -19,6 +19,7 @@ pub mod hint;
 pub mod index;
 pub mod manifest;
 pub mod record;
+pub mod salt;
 pub mod segment;
 
 #[cfg(test)]

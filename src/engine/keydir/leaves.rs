@@ -41,7 +41,7 @@ pub(super) struct Leaves {
 
 impl Default for Leaves {
     fn default() -> Self {
-        Self::from_sorted(Vec::new())
+        Self::from_sorted(std::iter::empty())
     }
 }
 
@@ -136,18 +136,18 @@ impl Leaf {
 
 impl Leaves {
     /// From pairs sorted by key, each key once: denser and faster than inserting them.
-    pub(super) fn from_sorted(pairs: Vec<Pair>) -> Self {
-        let count = pairs.len();
-        let mut heap_bytes = pairs.iter().map(|(key, _)| key.heap_bytes()).sum();
-        let mut leaves = Vec::with_capacity(count / BUILT_KEYS + 1);
-        let mut rest = pairs.into_iter();
+    pub(super) fn from_sorted(mut sorted: impl Iterator<Item = Pair>) -> Self {
+        let (mut count, mut heap_bytes) = (0, 0);
+        let mut leaves = Vec::new();
         loop {
-            let some: Vec<Pair> = rest.by_ref().take(BUILT_KEYS).collect();
-            if some.is_empty() && !leaves.is_empty() {
+            let mut pairs = Vec::with_capacity(BUILT_KEYS);
+            pairs.extend(sorted.by_ref().take(BUILT_KEYS));
+            if pairs.is_empty() && !leaves.is_empty() {
                 break;
             }
-            let mut pairs = Vec::with_capacity(some.len());
-            pairs.extend(some);
+            pairs.shrink_to_fit();
+            count += pairs.len();
+            heap_bytes += pairs.iter().map(|(key, _)| key.heap_bytes()).sum::<usize>();
             let least = match pairs.first() {
                 Some((key, _)) if !leaves.is_empty() => key.clone(),
                 _ => Key::new(b""),
@@ -349,7 +349,7 @@ mod tests {
                         model.range(key.clone()..).take(100).map(|(key, entry)| (key.clone(), *entry));
                     assert!(listed.eq(expected));
                 }
-                let sorted = model.iter().map(|(key, entry)| (Key::new(key), *entry)).collect();
+                let sorted = model.iter().map(|(key, entry)| (Key::new(key), *entry));
                 leaves = if dice.percent(50) { Leaves::from_sorted(sorted) } else { leaves };
                 leaves.check();
             }

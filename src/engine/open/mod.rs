@@ -21,11 +21,13 @@ use crate::engine::error::OpenError;
 use crate::engine::format::manifest::Manifest;
 use crate::engine::format::segment::Origin;
 use crate::engine::limits::{PARTITIONS_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+use crate::engine::opening::Opening;
 use crate::engine::order::Order;
 use crate::engine::recovery::decide::{Decision, Tail, decide};
 use crate::engine::recovery::failed;
 use crate::engine::recovery::index;
 use crate::engine::recovery::load::{Content, LoadedPartition, LoadedSegment, load};
+use crate::engine::recovery::salvage::manifest_of_segments;
 use crate::engine::segment::data_path;
 use crate::engine::shell::Shell;
 use crate::engine::stats::{PartitionCounters, StoreCounters};
@@ -58,19 +60,32 @@ pub(crate) fn open(
     let disk = &*world.disk;
     let mut random = Random(world.seed);
     // A directory of somebody else's is left as it is: without a lock file of ours, for one.
-    if read_manifest(disk)?.is_none() {
+    if !config.salvage && read_manifest(disk)?.is_none() {
         check_is_empty(disk)?;
     }
     lock(disk, config.lock_wait)?;
-    let manifest = match read_manifest(disk)? {
-        Some(manifest) => manifest,
-        None => create(disk, &config, &mut random)?,
+    let opening = Opening::begin(world.clock.clone(), config.opening_watch.clone());
+    let mut lost_manifest = None;
+    let manifest = match read_manifest(disk) {
+        Ok(Some(manifest)) => manifest,
+        Ok(None) if !config.salvage => create(disk, &config, &mut random)?,
+        Err(error) if !config.salvage || !matches!(error, OpenError::Damaged(_)) => return Err(error),
+        lost => {
+            let why = lost.err().unwrap_or_else(|| OpenError::Foreign("there is no MANIFEST".to_string()));
+            let found = manifest_of_segments(disk, &config.options, &opening)?;
+            let manifest = found.ok_or_else(|| OpenError::Damaged(why.to_string()))?;
+            lost_manifest = Some(format!(
+                "MANIFEST ({why}): the store is taken for one of {} partitions, with the options of a new one",
+                manifest.partitions
+            ));
+            manifest
+        }
     };
     check_manifest(&manifest, &config)?;
 
     let counters = StoreCounters::default();
     let mut read_only_reason = config.read_only.then(|| "it was opened read-only".to_string());
-    let ready = match recover(world, &config, manifest, &counters, &mut random) {
+    let ready = match recover(world, &config, manifest, &counters, &mut random, &opening) {
         Err(OpenError::Io(what, error))
             if error.kind() == io::ErrorKind::StorageFull && !config.read_only =>
         {
@@ -79,11 +94,12 @@ pub(crate) fn open(
             read_only_reason = Some(reason);
             config.read_only = true;
             let manifest = read_manifest(disk)?.ok_or(OpenError::Io(what, error))?;
-            recover(world, &config, manifest, &counters, &mut random)?
+            recover(world, &config, manifest, &counters, &mut random, &opening)?
         }
         ready => ready?,
     };
-    let Ready { manifest, partitions, decision, fresh, losses } = ready;
+    let Ready { manifest, partitions, decision, fresh, mut losses } = ready;
+    losses.extend(lost_manifest);
     if config.salvage && !losses.is_empty() {
         for loss in &losses {
             tracing::error!("lost: {loss}");
@@ -94,18 +110,20 @@ pub(crate) fn open(
     let owns = |epoch, number| manifest.owns(epoch, number);
     let indexed = for_each(world.policy, partitions, |partition| {
         let index = index::build(&partition.segments, &decision, owns)?;
+        opening.did(partition.segments.iter().map(|segment| segment.file_bytes).sum());
         Ok((partition, index))
     })?;
     let recovered: Vec<Recovered<'_>> = indexed
         .iter()
         .map(|(partition, index)| Recovered {
             partition: partition.partition,
-            entries: &index.entries,
+            keydir: &index.keydir,
+            numbers: &index.numbers,
             segments: &partition.segments,
         })
         .collect();
     look(&recovered)?;
-    counters.recovery_keys.add(recovered.iter().map(|recovered| recovered.entries.len() as u64).sum());
+    counters.recovery_keys.add(recovered.iter().map(|recovered| recovered.numbers.len() as u64).sum());
     drop(recovered);
 
     let last: Vec<Number> = indexed.iter().map(|(partition, _)| last_number(partition)).collect();
@@ -152,10 +170,11 @@ fn recover(
     manifest: Manifest,
     counters: &StoreCounters,
     random: &mut Random,
+    opening: &Opening,
 ) -> Result<Ready, OpenError> {
     let ids: Vec<PartitionId> = (0..manifest.partitions).map(PartitionId).collect();
     let partitions =
-        for_each(world.policy, ids, |id| load(&*world.disk, manifest.store, id, config.read_only))?;
+        for_each(world.policy, ids, |id| load(&*world.disk, manifest.store, id, config.read_only, opening))?;
     let (decision, losses) = decide_all(&partitions, &manifest);
     if let (false, Some(first)) = (config.salvage, losses.first()) {
         let more = match losses.len() {

@@ -1,9 +1,8 @@
 //! What a partition holds right after recovery, as whoever builds the state beside it sees it: once, before anything is served.
 
 use crate::engine::error::OpenError;
-use crate::engine::keydir::Location;
+use crate::engine::keydir::{Keydir, Location};
 use crate::engine::recovery::failed;
-use crate::engine::recovery::index::IndexEntry;
 use crate::engine::recovery::load::LoadedSegment;
 use crate::engine::segment::data_path;
 use crate::engine::types::{Number, PartitionId};
@@ -11,7 +10,9 @@ use crate::engine::types::{Number, PartitionId};
 /// What a partition holds right after recovery, shown once to whoever builds the state beside it.
 pub struct Recovered<'a> {
     pub(super) partition: PartitionId,
-    pub(super) entries: &'a [IndexEntry],
+    pub(super) keydir: &'a Keydir,
+    /// Of the keydir's entries, in their order.
+    pub(super) numbers: &'a [Number],
     pub(super) segments: &'a [LoadedSegment],
 }
 
@@ -34,20 +35,15 @@ impl Recovered<'_> {
 
     /// Keys changed or removed by commits with a number greater than `after`, in key order.
     pub fn changed_after(&self, after: Number) -> Vec<RecoveredKey> {
-        let newer = self.entries.iter().filter(|entry| entry.number > after);
+        let numbered = self.keydir.entries().zip(self.numbers.iter().copied());
+        let newer = numbered.filter(|(_, number)| *number > after);
         newer
-            .map(|entry| RecoveredKey {
-                key: entry.key.as_slice().to_vec(),
-                number: entry.number,
-                removed: entry.entry.is_tombstone(),
+            .map(|((key, entry), number)| RecoveredKey {
+                key: key.to_vec(),
+                number,
+                removed: entry.is_tombstone(),
             })
             .collect()
-    }
-
-    /// The number of the commit that changed the key last; None if the key isn't known.
-    pub fn number(&self, key: &[u8]) -> Option<Number> {
-        let position = self.entries.binary_search_by(|entry| entry.key.as_slice().cmp(key)).ok()?;
-        Some(self.entries[position].number)
     }
 
     /// The value that a key has, or the note of its tombstone. Waits for the disk.
@@ -55,10 +51,8 @@ impl Recovered<'_> {
     /// # Errors
     /// If the disk fails or the record is damaged.
     pub fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, OpenError> {
-        let Ok(position) = self.entries.binary_search_by(|entry| entry.key.as_slice().cmp(key)) else {
-            return Ok(None);
-        };
-        self.read_at(key, self.entries[position].entry.location()).map(Some)
+        let Some(entry) = self.keydir.entry(key) else { return Ok(None) };
+        self.read_at(key, entry.location()).map(Some)
     }
 
     fn read_at(&self, key: &[u8], location: Location) -> Result<Vec<u8>, OpenError> {
@@ -81,14 +75,6 @@ impl Recovered<'_> {
 
     /// The live keys that start with a prefix, in order.
     pub fn live_keys<'a>(&'a self, prefix: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
-        self.live(prefix).map(|entry| entry.key.as_slice())
-    }
-
-    fn live<'a>(&'a self, prefix: &'a [u8]) -> impl Iterator<Item = &'a IndexEntry> {
-        let from = self.entries.partition_point(|entry| entry.key.as_slice() < prefix);
-        self.entries[from..]
-            .iter()
-            .take_while(move |entry| entry.key.as_slice().starts_with(prefix))
-            .filter(|entry| !entry.entry.is_tombstone())
+        self.keydir.list(prefix, None).map(|(key, _)| key)
     }
 }

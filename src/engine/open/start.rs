@@ -4,16 +4,16 @@ use crate::engine::common::Common;
 use crate::engine::core::Core;
 use crate::engine::disk::{FileHandle, NoFile};
 use crate::engine::error::OpenError;
-use crate::engine::keydir::{Key, Keydir};
 use crate::engine::log::Log;
 use crate::engine::recovery::failed;
-use crate::engine::recovery::index::Index;
+use crate::engine::recovery::index::{Account, Index};
 use crate::engine::recovery::load::{LoadedPartition, LoadedSegment};
 use crate::engine::segment::{NewSegment, Segment, data_path, hint_path};
 use crate::engine::shell::Shell;
 use crate::engine::stats::{SegmentCounters, SegmentState};
 use crate::engine::turn::Turn;
 use crate::engine::types::{PartitionId, SegmentId};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 /// What must be left in a segment so that going on in it is worth it, in bytes.
@@ -36,7 +36,7 @@ pub(super) fn start_partition(
     let id = partition.partition;
     let next_segment = SegmentId(partition.last_segment.0 + 1);
     let tail = goes_on_in(&partition, common.config.segment_bytes);
-    let mut segments = std::collections::BTreeMap::new();
+    let mut segments = BTreeMap::new();
     let mut log = None;
     let mut full = Vec::new();
     for loaded in partition.segments {
@@ -45,7 +45,7 @@ pub(super) fn start_partition(
             false if Some(loaded.id) == tail => SegmentState::Active,
             false => SegmentState::Full,
         };
-        let segment = adopt(&loaded, state, &index);
+        let segment = adopt(&loaded, state, &index.accounts);
         match state {
             SegmentState::Active => {
                 log = Some(resume(common, id, &segment)?);
@@ -64,10 +64,9 @@ pub(super) fn start_partition(
             Log::new(new.id, new.file, new.salt, new.header_bytes, new.file_bytes, true)
         }
     };
-    let entries = index.entries.into_iter().map(|entry| (entry.key, entry.entry));
-    let keydir = Keydir::from_sorted(entries.collect::<Vec<(Key, _)>>());
     let turn = common.turns[id.index()].clone();
-    let core = Core::new(id, common.clone(), keydir, segments, next_segment, log);
+    let mut core = Core::new(id, common.clone(), index.keydir, segments, next_segment, log);
+    core.unsealed = full.len();
     let shell = Shell::new(id, turn.clone(), common.clone(), core);
     connect(&turn, &shell);
     Ok((shell, full))
@@ -89,8 +88,8 @@ fn connect(turn: &Turn, shell: &Arc<Shell>) {
     );
 }
 
-fn adopt(loaded: &LoadedSegment, state: SegmentState, index: &Index) -> Segment {
-    let account = index.accounts.get(&loaded.id).copied().unwrap_or_default();
+fn adopt(loaded: &LoadedSegment, state: SegmentState, accounts: &BTreeMap<SegmentId, Account>) -> Segment {
+    let account = accounts.get(&loaded.id).copied().unwrap_or_default();
     let counters = Arc::new(SegmentCounters::default());
     counters.set_state(state);
     counters.live_bytes.set(account.live_bytes);

@@ -22,7 +22,7 @@
 
 use crate::engine::format::frame::FrameKind;
 use crate::engine::planted::{Bug, planted};
-use crate::engine::scan::{Condition, FoundFrame, Scan};
+use crate::engine::scan::{Condition, Scan, ScannedFrame};
 use crate::engine::types::{Epoch, Number};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -48,7 +48,7 @@ pub(crate) struct Decision {
 
 impl Decision {
     /// What becomes of an owned or unowned frame.
-    pub(crate) fn verdict(&self, frame: &FoundFrame, owned: bool) -> Verdict {
+    pub(crate) fn verdict(&self, frame: &ScannedFrame, owned: bool) -> Verdict {
         let number = frame.header.number;
         if !owned {
             return Verdict::Ignored;
@@ -79,7 +79,7 @@ pub(crate) fn decide(
     w: Number,
     owns: impl Fn(Epoch, Number) -> bool,
 ) -> (Decision, Vec<String>) {
-    let owned = |frame: &&FoundFrame| {
+    let owned = |frame: &&ScannedFrame| {
         frame.header.kind == FrameKind::Seal || owns(frame.header.epoch, frame.header.number)
     };
     let frames = || tails.iter().flat_map(|tail| &tail.scans).flat_map(|scan| &scan.frames).filter(owned);
@@ -96,7 +96,7 @@ pub(crate) fn decide(
     let numbers: BTreeSet<Number> = frames().map(|frame| frame.header.number).collect();
     losses.extend(missing(&numbers, sealed_last, w));
 
-    let candidates: BTreeMap<Number, &FoundFrame> = frames()
+    let candidates: BTreeMap<Number, &ScannedFrame> = frames()
         .filter(|frame| frame.header.number > w && frame.condition == Condition::Whole)
         .map(|frame| (frame.header.number, frame))
         .collect();
@@ -148,13 +148,13 @@ fn missing(numbers: &BTreeSet<Number>, after: Number, up_to: Number) -> Vec<Stri
 fn check_gaps(
     tails: &[Tail<'_>],
     decision: &Decision,
-    owned: &impl Fn(&&FoundFrame) -> bool,
+    owned: &impl Fn(&&ScannedFrame) -> bool,
     losses: &mut Vec<String>,
 ) {
     for scan in tails.iter().flat_map(|tail| &tail.scans) {
         for gap in &scan.gaps {
             let behind = &scan.frames[gap.before_frame..];
-            let counts = |frame: &&FoundFrame| {
+            let counts = |frame: &&ScannedFrame| {
                 matches!(decision.verdict(frame, owned(frame)), Verdict::Counts | Verdict::Void)
             };
             if let Some(frame) = behind.iter().find(counts) {
@@ -170,7 +170,7 @@ fn check_gaps(
 fn check_watermarks(
     tails: &[Tail<'_>],
     decision: &Decision,
-    owned: &impl Fn(&&FoundFrame) -> bool,
+    owned: &impl Fn(&&ScannedFrame) -> bool,
     losses: &mut Vec<String>,
 ) {
     let greatest: Vec<Number> = tails
@@ -197,8 +197,8 @@ mod tests {
     use crate::engine::format::frame::FrameHeader;
     use crate::engine::scan::Gap;
 
-    fn frame(number: u64, stable: u64) -> FoundFrame {
-        FoundFrame {
+    fn frame(number: u64, stable: u64) -> ScannedFrame {
+        ScannedFrame {
             offset: number * 100,
             header: FrameHeader {
                 length: 96,
@@ -211,17 +211,17 @@ mod tests {
                 records: 1,
             },
             condition: Condition::Whole,
-            records: Vec::new(),
             last_numbers: Vec::new(),
+            records: 0..0,
         }
     }
-    fn part(number: u64, commit: u64, parts: u16) -> FoundFrame {
+    fn part(number: u64, commit: u64, parts: u16) -> ScannedFrame {
         let mut frame = frame(number, 0);
         frame.header.commit = commit;
         frame.header.parts = parts;
         frame
     }
-    fn scan_of(frames: Vec<FoundFrame>) -> Scan {
+    fn scan_of(frames: Vec<ScannedFrame>) -> Scan {
         Scan { frames, ..Scan::default() }
     }
     fn run(scans: &[Scan], w: u64) -> Result<Decision, String> {

@@ -1,21 +1,19 @@
 //! From records to a keydir: for each key the newest record, and how many dead puts lie behind it. Knows nothing of tails.
+//!
+//! Records stay where they were read, in the bytes of their hints; what is sorted are 32 bytes for each, in place. Nothing else is as large, so that
+//! recovery takes little more memory than what it leaves, in few large blocks that go back to the system as a whole.
 
 use super::decide::{Decision, Verdict};
 use super::load::{Content, LoadedSegment};
 use crate::engine::error::OpenError;
-use crate::engine::format::hint;
+use crate::engine::format::hint::{self, HintEntry};
 use crate::engine::format::record::{self, RecordKind};
-use crate::engine::keydir::{Entry, Key, Location};
-use crate::engine::scan::FoundRecord;
+use crate::engine::keydir::{Entry, Key, Keydir, Location};
+use crate::engine::scan::ScannedFrame;
 use crate::engine::types::{Epoch, Number, SegmentId};
+use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
-
-/// A record on its way into the keydir.
-struct Record {
-    key: Key,
-    number: Number,
-    location: Location,
-}
 
 /// What a segment's records came to.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
@@ -25,18 +23,41 @@ pub(crate) struct Account {
     pub(crate) live_records: u64,
 }
 
-/// The newest record of each key, tombstones with something to bury included, in order of keys.
-#[derive(Default)]
+/// The newest record of each key, tombstones with something to bury included.
 pub(crate) struct Index {
-    pub(crate) entries: Vec<IndexEntry>,
+    pub(crate) keydir: Keydir,
+    /// The numbers of those records, in the order of their keys.
+    pub(crate) numbers: Vec<Number>,
     pub(crate) accounts: BTreeMap<SegmentId, Account>,
 }
 
-/// A key with the number of its newest record.
-pub(crate) struct IndexEntry {
-    pub(crate) key: Key,
-    pub(crate) number: Number,
-    pub(crate) entry: Entry,
+/// The records of a segment, as entries of a hint.
+struct Source<'a> {
+    segment: SegmentId,
+    entries: Cow<'a, [u8]>,
+    count: usize,
+}
+
+/// A record on its way into the keydir.
+#[derive(Clone, Copy)]
+struct Reference {
+    /// The begin of its key, with zeros behind: compared as three numbers, it decides nearly always.
+    words: [u64; 3],
+    source: u32,
+    /// Where its entry begins.
+    at: u32,
+}
+
+fn words(key: &[u8]) -> [u64; 3] {
+    let mut bytes = [0; 24];
+    let length = key.len().min(bytes.len());
+    bytes[..length].copy_from_slice(&key[..length]);
+    let word = |at: usize| {
+        let mut word = [0; 8];
+        word.copy_from_slice(&bytes[at..at + 8]);
+        u64::from_be_bytes(word)
+    };
+    [word(0), word(8), word(16)]
 }
 
 /// Builds the index of a partition. In unsealed segments only frames that count are looked at.
@@ -45,79 +66,151 @@ pub(crate) fn build(
     decision: &Decision,
     owns: impl Fn(Epoch, Number) -> bool,
 ) -> Result<Index, OpenError> {
-    let mut records = Vec::new();
-    for segment in segments {
-        collect(segment, decision, &owns, &mut records)?;
-    }
-    records.sort_unstable_by(|a, b| {
-        (&a.key, a.number, a.location.offset).cmp(&(&b.key, b.number, b.location.offset))
-    });
-    Ok(fold(records))
+    let sources: Vec<Source<'_>> =
+        segments.iter().map(|segment| source_of(segment, decision, &owns)).collect::<Result<_, _>>()?;
+    let references = sorted(&sources);
+    let mut fold = Fold {
+        sources: &sources,
+        references: &references,
+        next: 0,
+        stale: 0,
+        accounts: vec![Account::default(); sources.len()],
+        numbers: Vec::with_capacity(references.len()),
+    };
+    let keydir = Keydir::from_sorted(&mut fold);
+    let accounts = sources.iter().zip(fold.accounts).map(|(source, account)| (source.segment, account));
+    Ok(Index { keydir, numbers: fold.numbers, accounts: accounts.collect() })
 }
 
-fn collect(
-    segment: &LoadedSegment,
+fn source_of<'a>(
+    segment: &'a LoadedSegment,
     decision: &Decision,
     owns: impl Fn(Epoch, Number) -> bool,
-    records: &mut Vec<Record>,
-) -> Result<(), OpenError> {
-    let mut push = |number, offset, kind, value_length, key: &[u8]| {
-        let tombstone = kind == RecordKind::Tombstone;
-        let location = Location { segment: segment.id, offset, value_length, tombstone };
-        records.push(Record { key: Key::new(key), number, location });
-    };
+) -> Result<Source<'a>, OpenError> {
+    let mut source = Source { segment: segment.id, entries: Cow::default(), count: 0 };
     match &segment.content {
         Content::Hinted { bytes, .. } => {
-            let damaged = |damage| OpenError::Damaged(format!("hint of segment {}: {damage}", segment.id));
-            for entry in hint::decode(bytes).map_err(damaged)?.entries() {
-                let entry = entry.map_err(damaged)?;
-                push(entry.number, entry.offset, entry.kind, entry.value_length, entry.key);
-            }
+            let view = hint::decode(bytes)
+                .map_err(|damage| OpenError::Damaged(format!("hint of segment {}: {damage}", segment.id)))?;
+            source.entries = Cow::Borrowed(view.body());
+            source.count = view.hint.entries as usize;
         }
         Content::Scanned(scan) => {
             let sealed = scan.is_sealed();
-            for frame in &scan.frames {
+            let counts = |frame: &&ScannedFrame| {
                 let owned = owns(frame.header.epoch, frame.header.number);
-                if sealed || decision.verdict(frame, owned) == Verdict::Counts {
-                    for record in &frame.records {
-                        let FoundRecord { number, kind, value_length, .. } = *record;
-                        push(number, record.offset as u32, kind, value_length, &record.key);
-                    }
-                }
-            }
+                sealed || decision.verdict(frame, owned) == Verdict::Counts
+            };
+            source.entries = match scan.frames.iter().all(|frame| counts(&frame)) {
+                true => Cow::Borrowed(&scan.records[..]),
+                false => scan
+                    .frames
+                    .iter()
+                    .filter(counts)
+                    .flat_map(|frame| scan.records_of(frame))
+                    .copied()
+                    .collect(),
+            };
+            source.count = entries(&source.entries).count();
         }
         Content::Packed(index) => {
-            for view in index.views() {
-                for entry in view.entries().map_while(Result::ok) {
-                    push(entry.number, entry.offset, entry.kind, entry.value_length, entry.key);
-                }
+            for entry in index.views().flat_map(|view| view.entries()).map_while(Result::ok) {
+                let (number, offset, kind) = (entry.number, entry.offset, entry.kind);
+                let entry =
+                    HintEntry { number, offset, kind, value_length: entry.value_length, key: entry.key };
+                hint::append_entry(source.entries.to_mut(), &entry);
+                source.count += 1;
             }
         }
     }
-    Ok(())
+    Ok(source)
 }
 
-/// Of sorted records, the last of each key is the newest.
-fn fold(records: Vec<Record>) -> Index {
-    let mut index = Index::default();
-    let mut stale = 0;
-    let mut records = records.into_iter().peekable();
-    while let Some(Record { key, number, location }) = records.next() {
-        let newest = records.peek().is_none_or(|next| next.key != key);
-        let account = index.accounts.entry(location.segment).or_default();
-        let bytes = record::encoded_length(key.as_slice().len(), location.value_length as usize) as u64;
-        let useless = location.tombstone && stale == 0;
-        if !newest || useless {
-            account.dead_bytes += bytes;
-            stale += u32::from(!location.tombstone);
-        } else {
+/// All records: by key, then from the oldest to the newest.
+fn sorted(sources: &[Source<'_>]) -> Vec<Reference> {
+    let count = sources.iter().map(|source| source.count).sum();
+    let mut references = Vec::with_capacity(count);
+    for (index, source) in sources.iter().enumerate() {
+        references.extend(entries(&source.entries).map(|(at, entry)| Reference {
+            words: words(entry.key),
+            source: index as u32,
+            at: at as u32,
+        }));
+    }
+    references.sort_unstable_by(|a, b| match a.words[0].cmp(&b.words[0]) {
+        Ordering::Equal => a.words.cmp(&b.words).then_with(|| compare(sources, a, b)),
+        different => different,
+    });
+    references
+}
+
+/// Entries, and where each begins.
+fn entries(bytes: &[u8]) -> impl Iterator<Item = (usize, HintEntry<'_>)> {
+    let mut next = 0;
+    std::iter::from_fn(move || {
+        let at = next;
+        let (entry, length) = hint::entry_at(bytes, at)?;
+        next += length;
+        Some((at, entry))
+    })
+}
+
+#[cold]
+fn compare(sources: &[Source<'_>], a: &Reference, b: &Reference) -> Ordering {
+    let (a, b) = (entry_of(sources, a), entry_of(sources, b));
+    (a.key, a.number, a.offset).cmp(&(b.key, b.number, b.offset))
+}
+
+fn entry_of<'a>(sources: &'a [Source<'_>], reference: &Reference) -> HintEntry<'a> {
+    let entries = &sources[reference.source as usize].entries;
+    hint::entry_at(entries, reference.at as usize).expect("it was read there before").0
+}
+
+/// Of sorted records, the last of each key is the newest: those come out.
+struct Fold<'a> {
+    sources: &'a [Source<'a>],
+    references: &'a [Reference],
+    next: usize,
+    /// Dead puts of the key seen so far.
+    stale: u32,
+    accounts: Vec<Account>,
+    numbers: Vec<Number>,
+}
+
+impl Iterator for &mut Fold<'_> {
+    type Item = (Key, Entry);
+
+    fn next(&mut self) -> Option<(Key, Entry)> {
+        while let Some(reference) = self.references.get(self.next) {
+            self.next += 1;
+            let HintEntry { number, offset, kind, value_length, key } = entry_of(self.sources, reference);
+            let is_newest = self
+                .references
+                .get(self.next)
+                .is_none_or(|next| next.words != reference.words || entry_of(self.sources, next).key != key);
+            let tombstone = kind == RecordKind::Tombstone;
+            let bytes = record::encoded_length(key.len(), value_length as usize) as u64;
+            let stale = self.stale;
+            let account = &mut self.accounts[reference.source as usize];
+            self.stale += u32::from(!tombstone);
+            if is_newest {
+                self.stale = 0;
+            }
+            // A tombstone that buries nothing is dead itself.
+            if !is_newest || (tombstone && stale == 0) {
+                account.dead_bytes += bytes;
+                continue;
+            }
             account.live_bytes += bytes;
             account.live_records += 1;
-            index.entries.push(IndexEntry { key, number, entry: Entry::new(location, stale) });
+            self.numbers.push(number);
+            let segment = self.sources[reference.source as usize].segment;
+            let location = Location { segment, offset, value_length, tombstone };
+            return Some((Key::new(key), Entry::new(location, stale)));
         }
-        if newest {
-            stale = 0;
-        }
+        None
     }
-    index
 }
+
+#[cfg(test)]
+mod tests;

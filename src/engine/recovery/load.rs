@@ -1,6 +1,7 @@
 //! Reading one partition's files, as they are. Changes nothing but half-made files, which it removes.
 
 use super::failed;
+use super::salvage::header_of_frames;
 use crate::engine::common::partition_dir;
 use crate::engine::disk::{Disk, FileHandle};
 use crate::engine::error::OpenError;
@@ -8,9 +9,10 @@ use crate::engine::format::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 use crate::engine::format::hint::{self, Hint};
 use crate::engine::format::segment::{Origin, SEGMENT_HEADER_BYTES_MAX, SegmentHeader};
 use crate::engine::format::{Damage, Form, segment};
+use crate::engine::opening::Opening;
 use crate::engine::planted::{Bug, planted};
 use crate::engine::scan::packed::PackedIndex;
-use crate::engine::scan::{Scan, scan};
+use crate::engine::scan::{Scan, Window, scan};
 use crate::engine::segment::{FileKind, data_path, hint_path, parse_name};
 use crate::engine::types::{Epoch, Number, PartitionId, SegmentId, StoreId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -111,6 +113,7 @@ pub(crate) fn load(
     store: StoreId,
     partition: PartitionId,
     read_only: bool,
+    opening: &Opening,
 ) -> Result<LoadedPartition, OpenError> {
     let directory = partition_dir(partition);
     let mut data = BTreeSet::new();
@@ -133,7 +136,13 @@ pub(crate) fn load(
     let mut losses = Vec::new();
     for id in &data {
         match open_segment(disk, store, partition, *id) {
-            Err(OpenError::Damaged(what)) => losses.push(format!("{what}; all of its records are lost")),
+            Err(OpenError::Damaged(what)) => match without_header(disk, store, partition, *id) {
+                Some(found) => {
+                    losses.push(format!("{what}; its records can be read without it"));
+                    headers.insert(*id, found);
+                }
+                None => losses.push(format!("{what}; all of its records are lost")),
+            },
             opened => drop(headers.insert(*id, opened?)),
         }
     }
@@ -146,6 +155,9 @@ pub(crate) fn load(
     if !read_only && victims.iter().any(|id| data.contains(id)) {
         // The output's name may be with the kernel only: a power loss must not take it back and leave what it replaces removed.
         disk.sync_dir(&directory).map_err(failed(format!("syncing directory {directory}")))?;
+    }
+    for (id, (file, _)) in headers.iter().filter(|(id, _)| !victims.contains(id)) {
+        opening.expect(file.length().map_err(failed(data_path(partition, *id)))?);
     }
     let mut segments = Vec::new();
     for (id, (file, header)) in headers {
@@ -165,6 +177,7 @@ pub(crate) fn load(
             scan_file(&file, &header, file_bytes).map(Content::Scanned)
         };
         let content = content.map_err(failed(data_path(partition, id)))?;
+        opening.did(file_bytes);
         segments.push(LoadedSegment { id, file, header, file_bytes, content });
     }
     if !read_only {
@@ -211,6 +224,18 @@ fn open_segment(
         Err(Damage::Foreign) => Err(OpenError::Foreign(format!("{path} belongs to another store or place"))),
         Err(damage) => Err(OpenError::Damaged(format!("header of {path}: {damage}"))),
     }
+}
+
+/// A segment whose header is damaged, if what follows tells what it said.
+fn without_header(
+    disk: &dyn Disk,
+    store: StoreId,
+    partition: PartitionId,
+    id: SegmentId,
+) -> Option<(FileHandle, SegmentHeader)> {
+    let file = disk.open(&data_path(partition, id)).ok()?;
+    let header = header_of_frames(&file, store, partition, id).ok()??;
+    Some((file, header))
 }
 
 /// The hint of a segment, if it is right and agrees with what the segment really has. Else none: then all of it is read.
@@ -285,6 +310,5 @@ fn read_whole(file: &FileHandle, length: u64) -> io::Result<Vec<u8>> {
 
 /// Reads a segment from front to end.
 pub(crate) fn scan_file(file: &FileHandle, header: &SegmentHeader, file_bytes: u64) -> io::Result<Scan> {
-    let bytes = read_whole(file, file_bytes)?;
-    Ok(scan(&bytes, header.encoded_length() as u64, header.salt))
+    scan(&mut Window::over(file, file_bytes), header.encoded_length() as u64, header.salt)
 }

@@ -8,6 +8,7 @@ pub(crate) mod decide;
 pub(crate) mod index;
 pub(crate) mod load;
 pub(crate) mod repair;
+pub(crate) mod salvage;
 
 use super::error::OpenError;
 use std::io;

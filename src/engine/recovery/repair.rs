@@ -9,7 +9,7 @@ use crate::engine::disk::{Disk, FileHandle};
 use crate::engine::error::OpenError;
 use crate::engine::format::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 use crate::engine::planted::{Bug, planted};
-use crate::engine::scan::FoundFrame;
+use crate::engine::scan::ScannedFrame;
 use crate::engine::segment::{data_path, temporary_path};
 use crate::engine::types::{Epoch, Number, PartitionId};
 
@@ -23,7 +23,8 @@ pub(crate) fn repair(
 ) -> Result<u64, OpenError> {
     let path = data_path(partition, segment.id);
     let Content::Scanned(scan) = &segment.content else { return Ok(0) };
-    let verdict = |frame: &FoundFrame| decision.verdict(frame, owns(frame.header.epoch, frame.header.number));
+    let verdict =
+        |frame: &ScannedFrame| decision.verdict(frame, owns(frame.header.epoch, frame.header.number));
     let kept =
         scan.frames.iter().take_while(|f| matches!(verdict(f), Verdict::Counts | Verdict::Void)).count();
     // What counts lies in one piece at the front: numbers grow along a log, and a gap before one that counts was refused.
@@ -40,7 +41,7 @@ pub(crate) fn repair(
         kept => scan.frames[kept - 1].offset + u64::from(scan.frames[kept - 1].header.length),
     };
     let torn_bytes = (scan.end - end) + scan.tail_bytes;
-    let frames: Vec<(FoundFrame, bool)> =
+    let frames: Vec<(ScannedFrame, bool)> =
         scan.frames[..kept].iter().map(|f| (f.clone(), verdict(f) == Verdict::Void)).collect();
     if segment.file_bytes > end {
         // Also where nothing is torn: what was allocated ahead may be needed for what follows.
@@ -69,10 +70,7 @@ pub(crate) fn repair(
         let scan = scan_file(&segment.file, &segment.header, segment.file_bytes).map_err(failed(path))?;
         segment.content = Content::Scanned(scan);
     } else if let Content::Scanned(scan) = &mut segment.content {
-        scan.frames.truncate(kept);
-        scan.gaps.clear();
-        scan.tail_bytes = 0;
-        scan.end = end;
+        scan.cut(kept, end);
     }
     Ok(torn_bytes)
 }
@@ -116,7 +114,7 @@ fn rewrite(
     disk: &dyn Disk,
     partition: PartitionId,
     segment: &LoadedSegment,
-    frames: &[(FoundFrame, bool)],
+    frames: &[(ScannedFrame, bool)],
 ) -> std::io::Result<FileHandle> {
     let mut bytes = segment.header.encode();
     for (frame, void) in frames {

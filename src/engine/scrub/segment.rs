@@ -10,6 +10,7 @@ use crate::engine::error::ReadError;
 use crate::engine::format::record::RecordKind;
 use crate::engine::format::{ALIGNMENT_BYTES, Form};
 use crate::engine::keydir::Location;
+use crate::engine::planted::{Bug, planted};
 use crate::engine::scan::{FoundFrame, FoundRecord};
 use crate::engine::seal::read_header;
 use crate::engine::shell::Shell;
@@ -111,7 +112,7 @@ impl Shell {
                     wanted.add(frame);
                 }
             }
-            for gap in &piece.gaps {
+            for gap in piece.gaps.iter().filter(|_| !planted(Bug::PassOverGaps)) {
                 wanted = None;
                 self.note_place(scrub, id, gap.start);
             }
@@ -178,8 +179,11 @@ impl Shell {
     /// Notes the damaged values of a frame.
     async fn look_at_values(&self, scrub: &Scrub, segment: SegmentId, frame: &FoundFrame) {
         scrub.note(|stats| stats.records += frame.records.len() as u64);
-        let damaged: Vec<&FoundRecord> =
-            frame.records.iter().filter(|record| !record.value_is_right).collect();
+        let damaged: Vec<&FoundRecord> = frame
+            .records
+            .iter()
+            .filter(|record| !record.value_is_right && !planted(Bug::TrustValues))
+            .collect();
         for some in damaged.chunks(LOOKS) {
             let living = self.with(|core| {
                 let mut living = 0;

@@ -20,6 +20,7 @@ pub(super) enum Trigger {
     LogLevel,
     Scrub,
     Follow,
+    Backup,
 }
 
 const fn shows(name: &'static str, render: fn(&Control) -> String) -> File {
@@ -57,4 +58,5 @@ pub(super) const FILES: &[File] = &[
     }),
     shows("slowlog", |control| render::slowlog(&control.source.slow_operations())),
     both("accesslog", |control| render::accesslog(&control.source.followed_operations()), Trigger::Follow),
+    does("backup", Trigger::Backup),
 ];

@@ -8,6 +8,7 @@ use crate::fs::traffic::Latency;
 use crate::fs::types::{Answer, Time};
 use crate::fs::volume::Counts;
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 
 /// An answer that takes its time.
@@ -79,6 +80,8 @@ pub trait Source: Send + Sync {
     fn partition_count(&self) -> u16;
     /// Makes everything durable.
     fn sync(&self) -> Pending<Answer<()>>;
+    /// Copies the store into another directory of the same filesystem. Goes on if whoever waits is interrupted.
+    fn backup(&self, to: PathBuf) -> Pending<Answer<()>>;
     /// Starts to compact one partition or all, and tells when that is done, whoever waits for it.
     fn compact(&self, partition: Option<u16>, finished: Finished);
     /// Changes options, all of them or none.

@@ -10,6 +10,8 @@ use crate::fs::journal::Entry;
 use crate::fs::traffic::{Latency, Traffic};
 use crate::fs::types::{Answer, Time};
 use crate::fs::volume::Volume;
+use futures_channel::oneshot;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,15 +31,17 @@ pub struct VolumeSource {
     volume: Volume,
     traffic: Arc<Traffic>,
     log: Option<Box<dyn LogLevel>>,
+    /// The store's directory.
+    data: PathBuf,
     /// By the store's clock.
     started_ns: u64,
 }
 
 impl VolumeSource {
-    /// A source for a volume that is mounted now.
-    pub fn new(volume: Volume, traffic: Arc<Traffic>, log: Option<Box<dyn LogLevel>>) -> Self {
+    /// A source for a volume that is mounted now, and whose store is in the directory `data`.
+    pub fn new(volume: Volume, traffic: Arc<Traffic>, log: Option<Box<dyn LogLevel>>, data: PathBuf) -> Self {
         let started_ns = volume.store().clock().monotonic_ns();
-        VolumeSource { volume, traffic, log, started_ns }
+        VolumeSource { volume, traffic, log, data, started_ns }
     }
 }
 
@@ -123,7 +127,8 @@ impl Source for VolumeSource {
         options.extend(self.volume.store().tuned().into_iter().map(settings::show));
         options.extend([
             ("read-only", config.read_only.to_string()),
-            // Not an option, but what whoever looks after the daemon needs.
+            // Not options, but what whoever looks after the daemon needs.
+            ("data", self.data.display().to_string()),
             ("pid", std::process::id().to_string()),
         ]);
         options
@@ -140,6 +145,24 @@ impl Source for VolumeSource {
         }
         let volume = self.volume.clone();
         Box::pin(async move { volume.sync().await })
+    }
+
+    fn backup(&self, to: PathBuf) -> Pending<Answer<()>> {
+        let (volume, data) = (self.volume.clone(), self.data.clone());
+        let work = async move {
+            let copied = volume.backup(&data, &to).await?;
+            let (linked, bytes, to) = (copied.segments_linked, copied.bytes_copied, to.display());
+            tracing::info!("backup in {to}: {linked} segments linked, {bytes} bytes copied");
+            Ok(())
+        };
+        let (sender, receiver) = oneshot::channel();
+        self.volume.store().partitions()[0]
+            .submit(async move {
+                // Whoever gave the order may not wait for it.
+                let _ = sender.send(work.await);
+            })
+            .detach();
+        Box::pin(async move { receiver.await.unwrap_or(Err(Errno::EIO)) })
     }
 
     fn compact(&self, partition: Option<u16>, finished: Finished) {

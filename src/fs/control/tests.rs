@@ -4,6 +4,7 @@ use crate::engine::scrub::ScrubStats;
 use crate::engine::stats::SegmentStats;
 use crate::fs::journal::Entry;
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll, Waker};
 
@@ -19,6 +20,7 @@ struct Fake {
     paused: AtomicBool,
     scrub: Mutex<Option<(u64, Finished)>>,
     follows: AtomicU64,
+    backups: Mutex<Vec<PathBuf>>,
 }
 
 impl Source for Arc<Fake> {
@@ -61,6 +63,10 @@ impl Source for Arc<Fake> {
         self.syncs.fetch_add(1, Ordering::Relaxed);
         let answer = if self.refuse_sync.load(Ordering::Relaxed) { Err(Errno::EIO) } else { Ok(()) };
         Box::pin(async move { answer })
+    }
+    fn backup(&self, to: PathBuf) -> Pending<Answer<()>> {
+        self.backups.lock().push(to);
+        Box::pin(async { Ok(()) })
     }
     fn compact(&self, partition: Option<u16>, finished: Finished) {
         self.compactions.lock().push((partition, finished));
@@ -286,4 +292,15 @@ fn operations_are_followed_by_order_only() {
         assert_eq!(write(&control, "accesslog", wrong), Err(Errno::EINVAL), "{wrong:?}");
     }
     assert_eq!(write(&control, "slowlog", "x\n"), Err(Errno::EPERM));
+}
+
+#[test]
+fn a_backup_goes_to_an_absolute_path() {
+    let (control, fake) = control();
+    for wrong in ["", "\n", "relative\n", "/a\n/b\n", "/a\0\n"] {
+        assert_eq!(write(&control, "backup", wrong), Err(Errno::EINVAL), "{wrong:?}");
+    }
+    assert_eq!(write(&control, "backup", "/a b/c\n"), Ok(()));
+    assert_eq!(write(&control, "backup", "/d"), Ok(()));
+    assert_eq!(*fake.backups.lock(), [PathBuf::from("/a b/c"), PathBuf::from("/d")]);
 }

@@ -7,6 +7,9 @@ use crate::engine::scrub::SCRUB_BYTES_PER_SECOND;
 use crate::fs::errno::Errno;
 use crate::fs::types::Answer;
 use futures_channel::oneshot;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -124,6 +127,13 @@ impl Control {
                 ["follow"] => {
                     self.source.follow_operations();
                     Ok(())
+                }
+                _ => Err(Errno::EINVAL),
+            },
+            // A path may hold anything but the end of the line.
+            Trigger::Backup => match text.strip_suffix(b"\n").unwrap_or(text) {
+                path if path.starts_with(b"/") && !path.contains(&b'\n') && !path.contains(&0) => {
+                    self.source.backup(PathBuf::from(OsStr::from_bytes(path))).await
                 }
                 _ => Err(Errno::EINVAL),
             },

@@ -1,7 +1,7 @@
 //! Mounting a volume through the classic transport's binding: which options it gets, and the session that serves it.
 
 use super::classic::Classic;
-use super::ring::{Server, Threads};
+use super::ring::{Server, StandBack, Threads};
 use fuser::{InitFlags, KernelConfig, MountOption};
 use std::io;
 use std::path::Path;
@@ -72,8 +72,8 @@ impl Serving {
 ///
 /// # Errors
 /// If there are no rings, threads or memory to be had.
-pub fn prepare_ring(server: Server, depth: u16) -> io::Result<Threads> {
-    Threads::start(server, depth, REQUEST_BYTES_MAX as usize)
+pub fn prepare_ring(server: Server, depth: u16, stand_back: Option<StandBack>) -> io::Result<Threads> {
+    Threads::start(server, depth, REQUEST_BYTES_MAX as usize, stand_back)
 }
 
 /// Mounts. If the kernel agrees, requests come over the ring.

@@ -8,7 +8,8 @@
 
 use super::super::{crc, get, put};
 use super::{
-    HINT_ENTRY_BYTES, HINT_HEADER_BYTES, HINT_VERSION, Hint, HintEntry, MAGIC, TOMBSTONE_BIT, at, entry,
+    HINT_ENTRY_BYTES, HINT_HEADER_BYTES, HINT_VERSION, Hint, HintEntry, MAGIC, TOMBSTONE_BIT, append_entry,
+    at, entry,
 };
 use crate::engine::format::record::RecordKind;
 use crate::engine::limits::SEGMENT_BYTES_MAX;
@@ -45,15 +46,7 @@ impl HintWriter {
         let entry = HintEntry { number, offset, kind, value_length, key };
         self.end = entry.check(self.end).unwrap_or_else(|damage| panic!("no entry of a hint: {damage}"));
         self.entries += 1;
-        let flag = match kind {
-            RecordKind::Put => 0,
-            RecordKind::Tombstone => TOMBSTONE_BIT,
-        };
-        self.out.extend_from_slice(&number.0.to_le_bytes());
-        self.out.extend_from_slice(&offset.to_le_bytes());
-        self.out.extend_from_slice(&value_length.to_le_bytes());
-        self.out.extend_from_slice(&(key.len() as u32 | flag).to_le_bytes());
-        self.out.extend_from_slice(key);
+        append_entry(&mut self.out, &entry);
     }
 
     /// Gives the next `count` entries their number: in the order of pushing, each entry once. For who pushes before numbers are known.

@@ -43,7 +43,7 @@ pub(crate) fn describe(disk: &SimDisk) -> String {
                 frame.last_numbers
             );
         }
-        let _ = writeln!(text, "  gaps {:?} end {} tail {}", found.gaps, found.end, found.tail_bytes);
+        let _ = writeln!(text, "  {:?}", found.walked);
     }
     text
 }

@@ -191,3 +191,29 @@ fn a_full_disk_waits_for_no_window_and_no_delay() {
     }
     assert!(rig.stats().compactions > 0);
 }
+
+/// By hand it is done at once, unless somebody else uses the store: then at the rate that holds for what is done by itself.
+#[test]
+fn by_hand_it_gives_way_to_others_and_to_nobody_else() {
+    for beside_others in [false, true] {
+        let mut rig = Rig::new(config());
+        waste(&mut rig, 20);
+        rig.store().tune(Tune::CompactBytesPerSecond(100_000));
+        rig.run_for(Duration::from_secs(1));
+        let started_ns = rig.clock.monotonic_ns();
+        let merge = rig.start(|store, _| async move { store.compact(None).await });
+        let mut ended_ns = None;
+        for _ in 0..4000 {
+            if beside_others {
+                assert_eq!(rig.get("other"), None);
+            }
+            rig.run_for(Duration::from_millis(5));
+            if merge.lock().is_some() {
+                ended_ns.get_or_insert(rig.clock.monotonic_ns());
+            }
+        }
+        let seconds = ended_ns.map_or(20, |ended_ns| (ended_ns - started_ns) / 1_000_000_000);
+        // 20 segments of 64 KiB, at 100,000 bytes a second.
+        assert_eq!(seconds >= 8, beside_others, "{seconds} s");
+    }
+}

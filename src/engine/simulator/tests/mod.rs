@@ -2,6 +2,7 @@
 //! seed with `BITKV_SEED=n cargo test --lib simulation_crashes`; `BITKV_SEEDS` says how many are run.
 
 pub(crate) mod autopsy;
+mod backup;
 mod client;
 mod compaction_bugs;
 mod compaction_pace;
@@ -16,5 +17,6 @@ mod planted_bugs;
 mod rig;
 mod rot;
 mod runs;
+mod salvage;
 mod scrub;
 mod segments;

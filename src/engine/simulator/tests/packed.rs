@@ -1,20 +1,19 @@
 //! Packed segments: what was written before there were any is read and replaced; what rots in one costs no more than itself.
 
 use super::rig::{ENDINGS, Rig, config};
-use super::segments::read_segment;
+use super::segments::{Found, read_segment};
 use crate::engine::ReadError;
 use crate::engine::disk::Disk;
 use crate::engine::format::form::Form;
 use crate::engine::format::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind, padded_length};
 use crate::engine::format::record;
 use crate::engine::format::segment::{Origin, SegmentHeader};
-use crate::engine::scan::Scan;
 use crate::engine::segment::data_path;
 use crate::engine::types::{PartitionId, SegmentId};
 use std::collections::BTreeMap;
 
 /// The segments that there are: path, content, header, and what is in it.
-fn segments(rig: &Rig) -> Vec<(String, Vec<u8>, SegmentHeader, Scan)> {
+fn segments(rig: &Rig) -> Vec<(String, Vec<u8>, SegmentHeader, Found)> {
     let paths = rig.disk.files().into_iter().filter(|path| path.ends_with(".data"));
     let found = paths.filter_map(|path| {
         let content = rig.disk.content(&path)?;
@@ -25,7 +24,7 @@ fn segments(rig: &Rig) -> Vec<(String, Vec<u8>, SegmentHeader, Scan)> {
 }
 
 /// What compaction made of a log before there were packed segments: a frame of kind `copy` for each commit, and a seal.
-fn copies(content: &[u8], log: &SegmentHeader, found: &Scan, id: SegmentId) -> Vec<u8> {
+fn copies(content: &[u8], log: &SegmentHeader, found: &Found, id: SegmentId) -> Vec<u8> {
     let salt = 0xc0b1;
     let header = SegmentHeader {
         origin: Origin::Compaction,

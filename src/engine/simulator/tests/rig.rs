@@ -69,6 +69,14 @@ impl Rig {
         Ok(())
     }
 
+    /// Another store of these settings, on a disk that has it.
+    pub(super) fn beside(&self, disk: SimDisk) -> Result<Rig, String> {
+        let (clock, config) = (SimClock::new(), self.config.clone());
+        let mut rig = Rig { disk, clock, config, seed: self.seed ^ 2, open: None };
+        rig.try_open().map_err(|error| format!("it doesn't open: {error}"))?;
+        Ok(rig)
+    }
+
     /// Ends this life, if there is one, by a kill.
     pub(super) fn end(&mut self) {
         self.disk = self.disk.crash(Crash::Kill);
@@ -176,6 +184,15 @@ impl Rig {
     pub(super) fn get(&mut self, key: &str) -> Option<Vec<u8>> {
         let key = key.as_bytes().to_vec();
         self.run(|_, inside| async move { inside.get(&key).await }).expect("a get")
+    }
+
+    pub(super) fn get_in(&mut self, partition: PartitionId, key: &[u8]) -> Option<Vec<u8>> {
+        let key = key.to_vec();
+        let got = self.run(|store, _| async move {
+            let inside = store.partition(partition).clone();
+            store.partition(partition).call(async move { inside.get(&key).await }).await
+        });
+        got.expect("an answer").expect("a get")
     }
 
     pub(super) fn sync(&mut self) {

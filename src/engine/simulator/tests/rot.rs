@@ -60,7 +60,7 @@ fn look(lives: &mut Lives, cut_off: bool) -> Result<(), String> {
     let (store, salvaged) = match lives.open() {
         Ok(store) => (store, false),
         // What is left can be had all the same.
-        Err(OpenError::Damaged(what)) if !what.starts_with("MANIFEST") => {
+        Err(OpenError::Damaged(what)) => {
             lives.disk = lives.disk.crash(Crash::Kill);
             lives.plan.config.salvage = true;
             let opened = lives.open();

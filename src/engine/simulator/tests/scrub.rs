@@ -9,6 +9,7 @@ use crate::engine::disk::sim::{Crash, Dice};
 use crate::engine::format::frame::{FRAME_HEADER_BYTES, FrameKind};
 use crate::engine::format::record::encoded_length;
 use crate::engine::format::{Form, Origin, hint};
+use crate::engine::planted::{Bug, plant};
 use crate::engine::scan::{FoundFrame, FoundRecord};
 use crate::engine::scrub::{ScrubPhase, ScrubStats};
 use crate::engine::simulator::Player;
@@ -159,6 +160,18 @@ fn a_scrub_finds_what_is_damaged_and_nothing_else() {
     let seeds = std::env::var("BITKV_SCRUB_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(300);
     let failed: Vec<_> = (0..seeds).filter_map(|seed| Some((seed, run(seed).err()?))).take(5).collect();
     assert!(failed.is_empty(), "of {seeds} seeds failed: {failed:#?}");
+}
+
+/// The checks above find a scrub that doesn't look: each mistake within so many seeds.
+#[test]
+fn a_scrub_that_does_not_look_is_caught() {
+    for (bug, seeds) in [(Bug::TrustValues, 100), (Bug::PassOverGaps, 200)] {
+        plant(Some(bug));
+        let caught = (0..seeds).find(|seed| run(*seed).is_err());
+        plant(None);
+        assert!(caught.is_some(), "{bug:?} was not caught within {seeds} seeds");
+        eprintln!("{bug:?}: caught at seed {}", caught.unwrap_or_default());
+    }
 }
 
 #[test]

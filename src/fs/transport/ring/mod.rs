@@ -3,6 +3,7 @@
 //! holds the ring. FORGET and INTERRUPT still come over `/dev/fuse`, to the classic adapter.
 
 mod encode;
+mod manners;
 mod queue;
 mod serve;
 #[cfg(test)]
@@ -10,6 +11,7 @@ mod tests;
 mod threads;
 pub mod wire;
 
+pub use manners::StandBack;
 pub use serve::Server;
 pub use threads::{Threads, queue_count};
 

@@ -1,10 +1,13 @@
 //! The threads of the ring transport: one for each possible processor, pinned to it. They are there, with rings and memory, before the
 //! filesystem is mounted: once the transport is negotiated there is no way back.
 
+use super::manners::{Manners, StandBack};
 use super::queue::{Queue, Ring};
 use super::serve::Server;
+use crate::engine::has_errands;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -34,11 +37,17 @@ pub fn queue_count() -> io::Result<u16> {
 }
 
 impl Threads {
-    /// Makes queues of this depth with room for payloads of so many bytes, and starts a thread for each.
+    /// Makes queues of this depth with room for payloads of so many bytes, and starts a thread for each, which stands back as far as that is good and
+    /// it is told how.
     ///
     /// # Errors
     /// If there are no rings to be had, or no memory or threads.
-    pub fn start(server: Server, depth: u16, payload_bytes: usize) -> io::Result<Self> {
+    pub fn start(
+        server: Server,
+        depth: u16,
+        payload_bytes: usize,
+        stand_back: Option<StandBack>,
+    ) -> io::Result<Self> {
         let server = Arc::new(server);
         let mut threads = Vec::new();
         for number in 0..queue_count()? {
@@ -55,7 +64,7 @@ impl Threads {
                 match Queue::new(number, depth, payload_bytes).and_then(Ring::new) {
                     Ok(ring) => {
                         let _ = ready.send(Ok(()));
-                        serve(ring, &server, &connection)
+                        serve(ring, &server, &connection, stand_back)
                     }
                     Err(error) => {
                         let _ = ready.send(Err(error));
@@ -97,12 +106,21 @@ impl Threads {
     }
 }
 
-fn serve(ring: Ring, server: &Server, connection: &Receiver<Arc<OwnedFd>>) -> io::Result<()> {
+fn serve(
+    ring: Ring,
+    server: &Server,
+    connection: &Receiver<Arc<OwnedFd>>,
+    stand_back: Option<StandBack>,
+) -> io::Result<()> {
     // None comes if the mount didn't come about, or without the transport.
     let Ok(device) = connection.recv() else { return Ok(()) };
+    let manners = RefCell::new(stand_back.and_then(Manners::of_this_thread));
     let ended = ring.run(device.as_fd(), |reply| {
         // A reply that is dropped on the way answers EIO; the panic itself is in the log.
         let _ = catch_unwind(AssertUnwindSafe(|| server.serve(reply)));
+        if let Some(manners) = &mut *manners.borrow_mut() {
+            manners.served(has_errands());
+        }
     });
     if let Err(error) = &ended {
         // The kernel would wait for this queue for ever. As after a crash, nothing that was acknowledged is lost.
