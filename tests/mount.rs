@@ -9,6 +9,8 @@ mod raw;
 mod control;
 #[path = "mount/life.rs"]
 mod life;
+#[path = "mount/listing.rs"]
+mod listing;
 #[path = "mount/posix.rs"]
 mod posix;
 #[path = "mount/reshard.rs"]

@@ -107,7 +107,8 @@ class Worker:
         directory = f"d{self.random.randrange(4)}"
         mine = sorted(name for name in self.tree if name.startswith(directory + "/"))
         found = [f"{directory}/{name}" for name in os.listdir(self.path(directory)) if name.startswith(f"w{self.number}-")]
-        assert sorted(found) == mine, f"{directory} lists {set(found) ^ set(mine)} wrong"
+        missing, strange = set(mine) - set(found), set(found) - set(mine)
+        assert sorted(found) == mine, f"{directory} lists {len(found)} of {len(mine)}; missing: {missing}; not there: {strange}"
 
     def do_fsync(self):
         with open(self.path(self.some()), "r+b") as file:

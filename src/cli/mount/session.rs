@@ -13,6 +13,7 @@ use crate::fs::control::Control;
 use crate::fs::control::source::VolumeSource;
 use crate::fs::traffic::Traffic;
 use crate::fs::transport::classic::Classic;
+use crate::fs::transport::dispatch::Dispatch;
 use crate::fs::transport::mount::{self, Serving, Settings};
 use crate::fs::transport::ring;
 use crate::fs::volume::{Volume, VolumeConfig};
@@ -54,15 +55,15 @@ pub(super) fn run(options: &Options, ready: impl FnOnce() -> bool) -> Result<(),
     let (uid, gid) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
     let control = Control::new(Box::new(source), uid, gid);
     let control = Arc::new(control);
+    let dispatch = Dispatch::new(volume.clone(), control, traffic.clone());
     let prepared = match over_ring {
         true => {
             let owner = (options.allow_root && !options.allow_other).then_some(uid);
-            let server = ring::Server::new(volume.clone(), control.clone(), traffic.clone(), owner);
-            transport::prepare(options, server)
+            transport::prepare(options, ring::Server::new(dispatch.clone(), owner))
         }
         false => Ok(None),
     };
-    let adapter = Classic::new(volume.clone(), control, traffic.clone());
+    let adapter = Classic::new(dispatch);
     let prepared_ring = matches!(prepared, Ok(Some(_)));
     // From here on a signal ends the mount in order; before, there was nothing to be put in order.
     mounting.store(true, Ordering::SeqCst);

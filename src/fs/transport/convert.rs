@@ -32,18 +32,6 @@ pub(super) fn kind(kind: Kind) -> FileType {
     }
 }
 
-/// What the type bits of a mode name; None if nothing that `mknod` can make.
-pub(super) fn kind_of_mode(mode: u32) -> Option<Kind> {
-    Some(match mode & libc::S_IFMT {
-        0 | libc::S_IFREG => Kind::File,
-        libc::S_IFIFO => Kind::Fifo,
-        libc::S_IFSOCK => Kind::Socket,
-        libc::S_IFCHR => Kind::CharDevice,
-        libc::S_IFBLK => Kind::BlockDevice,
-        _ => return None,
-    })
-}
-
 pub(super) fn system_time(time: Time) -> SystemTime {
     let fraction = Duration::from_nanos(u64::from(time.nanoseconds));
     let whole = Duration::from_secs(time.seconds.unsigned_abs());

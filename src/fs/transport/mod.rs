@@ -1,8 +1,9 @@
-//! Transports bring requests from the kernel and answers back. They decode, call the volume and reply; they decide nothing.
+//! Transports bring requests from the kernel and answers back. They decode, pass on to `dispatch` and reply; they decide nothing.
 
 mod answer;
 pub mod classic;
 mod convert;
-mod listing;
+pub mod dispatch;
 pub mod mount;
+pub mod request;
 pub mod ring;

@@ -1,12 +1,16 @@
 //! Mounting a volume through the classic transport's binding: which options it gets, and the session that serves it.
 
-use super::classic::{Classic, REQUEST_BYTES_MAX};
+use super::classic::Classic;
 use super::ring::{Server, StandBack, Threads};
-use fuser::MountOption;
+use fuser::{InitFlags, KernelConfig, MountOption};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
+/// The most that one read or write request moves, in bytes.
+const REQUEST_BYTES_MAX: u32 = 1024 * 1024;
+/// Requests that nobody waits for at once (read-ahead) which the kernel may have under way.
+const BACKGROUND_MAX: u16 = 64;
 /// Threads that read the device beside the ring.
 const DEVICE_THREADS: usize = 2;
 
@@ -117,4 +121,26 @@ pub fn mount(
         threads.connect(&session)?;
     }
     Ok(Serving { session, ring })
+}
+
+/// Says to the kernel what we can do and want; whether requests will come over io_uring, if that is asked for.
+pub(super) fn negotiate(config: &mut KernelConfig, ring: bool) -> bool {
+    let wanted = [
+        InitFlags::FUSE_PARALLEL_DIROPS,
+        InitFlags::FUSE_DO_READDIRPLUS,
+        InitFlags::FUSE_READDIRPLUS_AUTO,
+        InitFlags::FUSE_CACHE_SYMLINKS,
+        InitFlags::FUSE_NO_OPEN_SUPPORT,
+        InitFlags::FUSE_HANDLE_KILLPRIV_V2,
+        InitFlags::FUSE_ASYNC_DIO,
+        InitFlags::FUSE_EXPLICIT_INVAL_DATA,
+    ];
+    for flag in wanted {
+        // Older kernels do without.
+        let _ = config.add_capabilities(flag);
+    }
+    let _ = config.set_max_write(REQUEST_BYTES_MAX);
+    let _ = config.set_max_readahead(REQUEST_BYTES_MAX);
+    let _ = config.set_max_background(BACKGROUND_MAX);
+    ring && config.add_capabilities(InitFlags::FUSE_OVER_IO_URING).is_ok()
 }

@@ -110,12 +110,17 @@ pub(super) fn no_entry(to: &mut Filling<'_>) {
 }
 
 /// What CREATE adds to its entry: the pages may be kept, and closing needs no request.
-pub(super) fn opened(to: &mut Filling<'_>) {
+pub(super) fn created(to: &mut Filling<'_>) {
     const KEEP_CACHE: u32 = 1 << 1;
     const NO_FLUSH: u32 = 1 << 5;
     to.long(0);
     to.word(KEEP_CACHE | NO_FLUSH);
     to.word(0);
+}
+
+/// OPENDIR: nothing is kept.
+pub(super) fn opened(to: &mut Filling<'_>) {
+    to.put(&[0; 16]);
 }
 
 /// STATX, with the time of birth.

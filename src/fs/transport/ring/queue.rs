@@ -6,10 +6,11 @@
 #![allow(unsafe_code)]
 
 use super::encode::Filling;
-use super::wire::{self, Header, OPERATION_BYTES_MAX, Request};
+use super::wire::{self, Header, OPERATION_BYTES_MAX};
 use crate::engine::disk::uring::{Flights, Next, guarded};
 use crate::engine::{keep_errands, next_errand};
 use crate::fs::errno::Errno;
+use crate::fs::transport::request::Request;
 use crate::fs::types::Answer;
 use crossbeam_queue::SegQueue;
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
@@ -164,7 +165,7 @@ impl Reply {
     }
 
     /// Answers with what `fill` makes of a value, or with an errno.
-    pub(super) fn answer<T>(mut self, answer: Answer<T>, fill: impl FnOnce(T, &mut Filling<'_>)) {
+    pub(super) fn fill<T>(mut self, answer: Answer<T>, fill: impl FnOnce(T, &mut Filling<'_>)) {
         match answer {
             Ok(value) => {
                 let mut filling = Filling::new(self.payload_mut());
@@ -174,11 +175,6 @@ impl Reply {
             }
             Err(error) => self.finish(-error.0, 0),
         }
-    }
-
-    /// Answers with an errno.
-    pub(super) fn fail(mut self, error: Errno) {
-        self.finish(-error.0, 0);
     }
 
     fn finish(&mut self, error: i32, length: usize) {

@@ -3,6 +3,7 @@
 use super::encode::{self, FOR_EVER, Filling};
 use super::wire::{self, Header, Request};
 use crate::fs::errno::Errno;
+use crate::fs::transport::request::Listing;
 use crate::fs::types::*;
 
 /// Bytes written as numbers of 4 and 8 bytes, one behind the other.
@@ -107,8 +108,8 @@ fn content() {
     is(16, moved(4, 0), b"data", written(false));
     is(16, moved(4, 4), b"data", written(true));
     assert_eq!(decode(16, moved(5, 0), b"data"), Err(Errno::EINVAL));
-    is(28, moved(4096, 0), b"", Request::List { offset: 8192, size: 4096, attributes: false });
-    is(44, moved(4096, 0), b"", Request::List { offset: 8192, size: 4096, attributes: true });
+    is(28, moved(4096, 0), b"", Request::List(Listing { offset: 8192, size: 4096, attributes: false }));
+    is(44, moved(4096, 0), b"", Request::List(Listing { offset: 8192, size: 4096, attributes: true }));
     let range = none().longs(&[0, 1, 2]).words(&[3, 0]);
     is(43, range, b"", Request::Allocate { offset: 1, length: 2, mode: AllocateMode::PunchHole });
     assert_eq!(decode(43, none().longs(&[0, 1, 2]).words(&[8, 0]), b""), Err(Errno::EOPNOTSUPP));
@@ -135,7 +136,7 @@ fn attributes_by_name() {
 
 #[test]
 fn what_costs_nothing_is_refused_once_and_what_is_unknown_too() {
-    for opcode in [14, 25, 27, 34, 40, 51, 4096, 0] {
+    for opcode in [14, 25, 34, 40, 51, 4096, 0] {
         assert_eq!(decode(opcode, none(), b"name\0"), Err(Errno::ENOSYS), "{opcode}");
     }
     assert_eq!(decode(39, none(), b""), Err(Errno::ENOTTY));
@@ -202,7 +203,8 @@ fn replies_have_the_kernels_layout() {
     assert_eq!(encoded(|to| encode::entry(to, 1, 2, &EXAMPLE)), expected);
     let expected = [none().longs(&[0, 0, FOR_EVER]).0, vec![0; 104]].concat();
     assert_eq!(encoded(encode::no_entry), expected);
-    assert_eq!(encoded(encode::opened), none().longs(&[0]).words(&[0x22, 0]).0);
+    assert_eq!(encoded(encode::created), none().longs(&[0]).words(&[0x22, 0]).0);
+    assert_eq!(encoded(encode::opened), none().longs(&[0, 0]).0);
     let found = Statistics { total_bytes: 1 << 20, available_bytes: 1 << 19, inodes: 3 };
     let expected = none().longs(&[256, 128, 128, 515, 512]).words(&[4096, 255, 4096]).0;
     assert_eq!(encoded(|to| encode::statistics(to, &found)), [expected, vec![0; 28]].concat());

@@ -2,6 +2,8 @@
 //! each operation), and what follows it (names, data). Whatever the bytes are, decoding ends with a value or an errno.
 
 use crate::fs::errno::Errno;
+pub use crate::fs::transport::request::Request;
+use crate::fs::transport::request::{self, Listing};
 use crate::fs::types::*;
 
 /// Bytes of a request's header.
@@ -20,36 +22,6 @@ pub struct Header {
     pub inode: Inode,
     /// On whose behalf.
     pub caller: Caller,
-}
-
-/// What is asked for; the inode stands in the header.
-#[derive(Clone, Debug)]
-#[allow(missing_docs, reason = "the fields are those of the volume's operations")]
-pub enum Request {
-    Lookup { name: Vec<u8> },
-    GetAttributes,
-    Statx,
-    SetAttributes(SetAttributes),
-    ReadLink,
-    Make { name: Vec<u8>, new: NewInode },
-    Create { name: Vec<u8>, new: NewInode },
-    Unlink { name: Vec<u8> },
-    RemoveDirectory { name: Vec<u8> },
-    Rename { name: Vec<u8>, new_parent: Inode, new_name: Vec<u8>, mode: RenameMode },
-    Link { inode: Inode, name: Vec<u8> },
-    Read { offset: u64, size: u32 },
-    Write { offset: u64, data: Vec<u8>, kill_set_id: bool },
-    Sync,
-    List { offset: u64, size: u32, attributes: bool },
-    StatFilesystem,
-    SetXattr { name: Vec<u8>, value: Vec<u8>, mode: XattrMode },
-    GetXattr { name: Vec<u8>, size: u32 },
-    ListXattr { size: u32 },
-    RemoveXattr { name: Vec<u8> },
-    Allocate { offset: u64, length: u64, mode: AllocateMode },
-    Seek { offset: u64, what: Seek },
-    Copy { offset: u64, to: Inode, to_offset: u64, length: u64, wide: bool },
-    Release,
 }
 
 /// Bits of `FATTR_*`: what a SETATTR changes.
@@ -121,7 +93,7 @@ pub fn header(bytes: &[u8]) -> Answer<Header> {
 /// What a request asks for: `operation` is the operation's own header (what lies behind it is ignored), `rest` what follows it.
 ///
 /// # Errors
-/// ENOSYS for what we don't do (among it OPEN, OPENDIR and FLUSH: the kernel is told once, then they cost nothing), EINVAL for what
+/// ENOSYS for what we don't do (among it OPEN and FLUSH: the kernel is told once, then they cost nothing), EINVAL for what
 /// can't be read, and what an operation doesn't know.
 pub fn request(opcode: u32, operation: &[u8], mut rest: &[u8]) -> Answer<Request> {
     let fields = Fields(operation);
@@ -133,15 +105,19 @@ pub fn request(opcode: u32, operation: &[u8], mut rest: &[u8]) -> Answer<Request
         5 => Request::ReadLink,
         6 => {
             let name = text(rest)?;
-            let new = NewInode { kind: Kind::Symlink, permissions: 0o777, device: 0, target: text(rest)? };
-            Request::Make { name, new }
+            Request::Make { name, new: request::new_symlink(text(rest)?) }
         }
         8 => {
-            let kind = kind_of_mode(fields.word(0)?).ok_or(Errno::EINVAL)?;
-            Request::Make { name: text(rest)?, new: new_inode(kind, fields.word(0)?, fields.word(4)?) }
+            let kind = request::kind_of_mode(fields.word(0)?).ok_or(Errno::EINVAL)?;
+            Request::Make {
+                name: text(rest)?,
+                new: request::new_inode(kind, fields.word(0)?, fields.word(4)?),
+            }
         }
-        9 => Request::Make { name: text(rest)?, new: new_inode(Kind::Directory, fields.word(0)?, 0) },
-        35 => Request::Create { name: text(rest)?, new: new_inode(Kind::File, fields.word(4)?, 0) },
+        9 => {
+            Request::Make { name: text(rest)?, new: request::new_inode(Kind::Directory, fields.word(0)?, 0) }
+        }
+        35 => Request::Create { name: text(rest)?, new: request::new_inode(Kind::File, fields.word(4)?, 0) },
         10 => Request::Unlink { name: text(rest)? },
         11 => Request::RemoveDirectory { name: text(rest)? },
         12 => rename(&fields, 0, rest)?,
@@ -159,38 +135,24 @@ pub fn request(opcode: u32, operation: &[u8], mut rest: &[u8]) -> Answer<Request
         21 => {
             let name = text(rest)?;
             let value = rest.get(..fields.word(0)? as usize).ok_or(Errno::EINVAL)?.to_vec();
-            let mode = match fields.word(4)? as i32 {
-                libc::XATTR_CREATE => XattrMode::Create,
-                libc::XATTR_REPLACE => XattrMode::Replace,
-                _ => XattrMode::Any,
-            };
+            let mode = request::xattr_mode(fields.word(4)? as i32);
             Request::SetXattr { name, value, mode }
         }
         22 => Request::GetXattr { name: text(rest)?, size: fields.word(0)? },
         23 => Request::ListXattr { size: fields.word(0)? },
         24 => Request::RemoveXattr { name: text(rest)? },
+        27 => Request::OpenDirectory,
         28 | 44 => {
             let (offset, size) = (fields.long(8)?, fields.word(16)?);
-            Request::List { offset, size, attributes: opcode == 44 }
+            Request::List(Listing { offset, size, attributes: opcode == 44 })
         }
         // Answered at once: some programs ask at every opening.
         39 => return Err(Errno::ENOTTY),
         43 => {
-            let mode = allocate_mode(fields.word(24)? as i32).ok_or(Errno::EOPNOTSUPP)?;
+            let mode = request::allocate_mode(fields.word(24)? as i32).ok_or(Errno::EOPNOTSUPP)?;
             Request::Allocate { offset: fields.long(8)?, length: fields.long(16)?, mode }
         }
-        46 => {
-            let what = match fields.word(16)? as i32 {
-                libc::SEEK_DATA => Seek::Data,
-                libc::SEEK_HOLE => Seek::Hole,
-                _ => return Err(Errno::EINVAL),
-            };
-            let offset = fields.long(8)?;
-            if i64::try_from(offset).is_err() {
-                return Err(Errno::ENXIO);
-            }
-            Request::Seek { offset, what }
-        }
+        46 => request::seek(fields.long(8)?, fields.word(16)? as i32)?,
         47 | 53 => Request::Copy {
             offset: fields.long(8)?,
             to: fields.inode(16)?,
@@ -207,28 +169,8 @@ pub fn request(opcode: u32, operation: &[u8], mut rest: &[u8]) -> Answer<Request
 pub(super) fn is_in_nobodys_name(request: &Request) -> bool {
     matches!(
         request,
-        Request::Read { .. }
-            | Request::Write { .. }
-            | Request::List { .. }
-            | Request::Sync
-            | Request::Release
+        Request::Read { .. } | Request::Write { .. } | Request::List(_) | Request::Sync | Request::Release
     )
-}
-
-fn new_inode(kind: Kind, mode: u32, device: u32) -> NewInode {
-    NewInode { kind, permissions: (mode & 0o7777) as u16, device, target: Vec::new() }
-}
-
-/// What the type bits of a mode name; None if nothing that `mknod` can make.
-fn kind_of_mode(mode: u32) -> Option<Kind> {
-    Some(match mode & libc::S_IFMT {
-        0 | libc::S_IFREG => Kind::File,
-        libc::S_IFIFO => Kind::Fifo,
-        libc::S_IFSOCK => Kind::Socket,
-        libc::S_IFCHR => Kind::CharDevice,
-        libc::S_IFBLK => Kind::BlockDevice,
-        _ => return None,
-    })
 }
 
 fn set_attributes(fields: &Fields<'_>) -> Answer<SetAttributes> {
@@ -252,25 +194,6 @@ fn set_attributes(fields: &Fields<'_>) -> Answer<SetAttributes> {
 }
 
 fn rename(fields: &Fields<'_>, flags: u32, rest: &mut &[u8]) -> Answer<Request> {
-    let mode = match flags {
-        0 => RenameMode::Replace,
-        libc::RENAME_NOREPLACE => RenameMode::NoReplace,
-        libc::RENAME_EXCHANGE => RenameMode::Exchange,
-        // Among them whiteouts, which overlay filesystems make by themselves where they can't be had.
-        _ => return Err(Errno::EINVAL),
-    };
+    let mode = request::rename_mode(flags).ok_or(Errno::EINVAL)?;
     Ok(Request::Rename { name: text(rest)?, new_parent: fields.inode(0)?, new_name: text(rest)?, mode })
-}
-
-fn allocate_mode(mode: i32) -> Option<AllocateMode> {
-    const PUNCH: i32 = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
-    const ZERO_KEEP: i32 = libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE;
-    Some(match mode {
-        0 => AllocateMode::Grow,
-        libc::FALLOC_FL_KEEP_SIZE => AllocateMode::KeepSize,
-        PUNCH => AllocateMode::PunchHole,
-        libc::FALLOC_FL_ZERO_RANGE => AllocateMode::ZeroRange { keep_size: false },
-        ZERO_KEEP => AllocateMode::ZeroRange { keep_size: true },
-        _ => return None,
-    })
 }
