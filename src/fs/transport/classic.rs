@@ -503,13 +503,14 @@ impl Filesystem for Classic {
         });
     }
 
-    fn listxattr(&self, _request: &Request, number: INodeNo, size: u32, reply: ReplyXattr) {
+    fn listxattr(&self, request: &Request, number: INodeNo, size: u32, reply: ReplyXattr) {
         let number = inode(number);
         if is_control(number) {
             return answer_xattr(reply, size, Ok(Vec::new()));
         }
+        let caller = caller(request);
         self.run(Near::Inode(number), |volume| async move {
-            answer_xattr(reply, size, volume.listxattr(number).await);
+            answer_xattr(reply, size, volume.listxattr(caller, number).await);
         });
     }
 

@@ -129,7 +129,7 @@ impl Server {
                 answer_xattr(reply, size, volume.getxattr(inode, &name).await);
             }),
             Request::ListXattr { size } => self.run(here, |volume| async move {
-                answer_xattr(reply, size, volume.listxattr(inode).await);
+                answer_xattr(reply, size, volume.listxattr(caller, inode).await);
             }),
             Request::RemoveXattr { name } => self.run(here, |volume| async move {
                 reply.answer(volume.removexattr(caller, inode, &name).await, put_nothing);
