@@ -38,8 +38,8 @@ impl Volume {
         value.ok_or(Errno::ENODATA)
     }
 
-    /// Names of the extended attributes, each followed by a zero byte.
-    pub async fn listxattr(&self, inode: Inode) -> Answer<Vec<u8>> {
+    /// Names of the extended attributes, each followed by a zero byte. Those of `trusted.` are for root's eyes.
+    pub async fn listxattr(&self, caller: Caller, inode: Inode) -> Answer<Vec<u8>> {
         Operation::on("listxattr", inode).begins();
         let part = self.part_of_inode(inode).clone();
         visible(&part, &LockKey::Inode(inode)).await;
@@ -53,6 +53,9 @@ impl Volume {
         loop {
             let listed = part.with(|core, _| core.list(&prefix, after.as_deref(), LIST_SLICE));
             for (_, name) in listed.iter().filter_map(|key| keys::parse_xattr(key)) {
+                if caller.uid != 0 && name.starts_with(b"trusted.") {
+                    continue;
+                }
                 names.extend_from_slice(name);
                 names.push(0);
             }

@@ -3,7 +3,7 @@
 use super::fixture::Place;
 use super::{errno, raw};
 use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::Duration;
 
 /// It was EOPNOTSUPP, as for a namespace that isn't known.
@@ -56,4 +56,28 @@ fn changing_the_owner_to_nobody_in_particular_counts_as_a_change() {
         std::os::unix::fs::chown(&path, None, None).unwrap();
         assert!(changed() > before, "{}", path.display());
     }
+}
+
+/// Everybody saw the names that only root may read.
+#[test]
+fn trusted_attributes_are_listed_to_root_alone() {
+    let Some(place) = Place::new() else { return };
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    fs::set_permissions(place.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    place.mount(&["--allow-other"]);
+    let file = place.at("file");
+    fs::write(&file, "x").unwrap();
+    raw::set_xattr(&file, c"trusted.secret", b"value", 0).unwrap();
+    raw::set_xattr(&file, c"user.open", b"value", 0).unwrap();
+    let listed = |user: &str| {
+        let script = format!(
+            "setpriv --reuid={user} --regid={user} --clear-groups getfattr -m - --absolute-names \"$1\""
+        );
+        super::fixture::text(&super::fixture::shell(&script, &file).stdout)
+    };
+    let (roots, others) = (listed("0"), listed("1001"));
+    assert!(roots.contains("trusted.secret") && roots.contains("user.open"), "{roots}");
+    assert!(!others.contains("trusted.secret") && others.contains("user.open"), "{others}");
 }

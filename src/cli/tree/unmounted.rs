@@ -185,7 +185,8 @@ impl Tree for UnmountedTree {
     }
 
     fn xattr_names(&self, node: &Node) -> io::Result<Vec<Vec<u8>>> {
-        let names = self.on(node, |volume, inode| async move { volume.listxattr(inode).await })?;
+        let caller = self.caller;
+        let names = self.on(node, |volume, inode| async move { volume.listxattr(caller, inode).await })?;
         let names = names.split(|byte| *byte == 0).filter(|name| !name.is_empty());
         Ok(names.map(<[u8]>::to_vec).collect())
     }

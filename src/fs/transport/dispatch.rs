@@ -224,9 +224,9 @@ impl Dispatch {
                     |volume| async move { sized(size, volume.getxattr(inode, &name).await) },
                 )
             }
-            Request::ListXattr { size } => {
-                self.answer(here, reply, |volume| async move { sized(size, volume.listxattr(inode).await) })
-            }
+            Request::ListXattr { size } => self.answer(here, reply, |volume| async move {
+                sized(size, volume.listxattr(caller, inode).await)
+            }),
             Request::RemoveXattr { name } => self.answer(here, reply, |volume| async move {
                 volume.removexattr(caller, inode, &name).await.map(nothing)
             }),
