@@ -67,7 +67,7 @@ fn findings(data: &Path) -> Vec<Finding> {
     let volume = Volume::open(world, Config::default(), VolumeConfig::default()).unwrap();
     let found = bitkv::engine::reshard::wait(volume.check());
     volume.close().unwrap();
-    found.iter().map(ToString::to_string).collect()
+    found
 }
 
 #[test]
