@@ -101,6 +101,23 @@ fn main() -> Result<(), Box<dyn Error>> {
         engine.put(&key(index), pool.value(index))?;
     }
     println!("puts a second\t{:.0}", KEYS as f64 / start.elapsed().as_secs_f64());
+    engine.sync()?;
+    let (mut rates, mut times) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
+    for round in 0..rounds {
+        for threads in [1, 2] {
+            let (rate, time) = gets(&engine, &pool, threads, round);
+            rates[threads as usize - 1].push(rate);
+            times[threads as usize - 1].push(time);
+        }
+    }
+    let mut scaling: Vec<f64> = rates[1].iter().zip(&rates[0]).map(|(two, one)| two / one).collect();
+    println!("hot gets a second, one thread\t{:.0}", median(&mut rates[0]));
+    println!("hot gets a second, two threads\t{:.0}", median(&mut rates[1]));
+    println!("two threads / one\t{:.2}", median(&mut scaling));
+    // On a machine that others use too, this says more than the rates.
+    println!("processor time of a hot get, one thread, us\t{:.2}", median(&mut times[0]));
+    println!("processor time of a hot get, two threads, us\t{:.2}", median(&mut times[1]));
+
     let mut batches = Vec::new();
     for round in 0..rounds {
         let first = KEYS * (1 + round);
@@ -122,22 +139,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     println!("batches of {BATCH}, keys a second\t{:.0}", median(&mut batches));
     engine.sync()?;
-    let (mut rates, mut times) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
-    for round in 0..rounds {
-        for threads in [1, 2] {
-            let (rate, time) = gets(&engine, &pool, threads, round);
-            rates[threads as usize - 1].push(rate);
-            times[threads as usize - 1].push(time);
-        }
-    }
-    let mut scaling: Vec<f64> = rates[1].iter().zip(&rates[0]).map(|(two, one)| two / one).collect();
-    println!("hot gets a second, one thread\t{:.0}", median(&mut rates[0]));
-    println!("hot gets a second, two threads\t{:.0}", median(&mut rates[1]));
-    println!("two threads / one\t{:.2}", median(&mut scaling));
-    // On a machine that others use too, this says more than the rates.
-    println!("processor time of a hot get, one thread, us\t{:.2}", median(&mut times[0]));
-    println!("processor time of a hot get, two threads, us\t{:.2}", median(&mut times[1]));
-
     let file = baseline(&directory.join("baseline"))?;
     let (mut ours, mut raw, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     let mut written = 0;
