@@ -4,7 +4,7 @@ use super::fixture::Place;
 use super::{errno, raw};
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// It was EOPNOTSUPP, as for a namespace that isn't known.
 #[test]
@@ -80,4 +80,20 @@ fn trusted_attributes_are_listed_to_root_alone() {
     let (roots, others) = (listed("0"), listed("1001"));
     assert!(roots.contains("trusted.secret") && roots.contains("user.open"), "{roots}");
     assert!(!others.contains("trusted.secret") && others.contains("user.open"), "{others}");
+}
+
+/// Over /dev/fuse they came out a second too early, and less the fraction.
+#[test]
+fn times_before_1970_keep_their_fraction() {
+    let Some(place) = Place::mounted() else { return };
+    let file = File::options().write(true).create_new(true).open(place.at("file")).unwrap();
+    for (seconds, nanoseconds) in [(-152_672_218, 500_000_000), (-1, 1), (-1, 0), (0, 0), (1, 999_999_999)] {
+        let moment = match u64::try_from(seconds) {
+            Ok(seconds) => UNIX_EPOCH + Duration::from_secs(seconds),
+            Err(_) => UNIX_EPOCH - Duration::from_secs(i64::unsigned_abs(seconds)),
+        } + Duration::from_nanos(nanoseconds);
+        file.set_modified(moment).unwrap();
+        let found = file.metadata().unwrap();
+        assert_eq!((found.mtime(), found.mtime_nsec()), (seconds, nanoseconds as i64));
+    }
 }

@@ -42,16 +42,14 @@ pub(super) fn system_time(time: Time) -> SystemTime {
     }
 }
 
+/// A time out of a request. Of one before 1970 the binding takes the nanoseconds off, where the kernel has put them on: both parts are the kernel's
+/// own all the same, with the seconds' sign lost.
 pub(super) fn time(time: SystemTime) -> Time {
     match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(since) => Time { seconds: since.as_secs() as i64, nanoseconds: since.subsec_nanos() },
         Err(before) => {
             let before = before.duration();
-            let borrow = before.subsec_nanos() > 0;
-            Time {
-                seconds: -(before.as_secs() as i64) - i64::from(borrow),
-                nanoseconds: if borrow { 1_000_000_000 - before.subsec_nanos() } else { 0 },
-            }
+            Time { seconds: -(before.as_secs() as i64), nanoseconds: before.subsec_nanos() }
         }
     }
 }
@@ -115,10 +113,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_survive_the_way_there_and_back() {
+    fn times_out_of_requests_are_what_the_kernel_said() {
+        // As the binding decodes them.
+        let binding = |seconds: i64, nanoseconds| match u64::try_from(seconds) {
+            Ok(seconds) => SystemTime::UNIX_EPOCH + Duration::new(seconds, nanoseconds),
+            Err(_) => SystemTime::UNIX_EPOCH - Duration::new(seconds.unsigned_abs(), nanoseconds),
+        };
         for (seconds, nanoseconds) in [(0, 0), (5, 999_999_999), (-1, 0), (-1, 1), (-7, 500)] {
-            let ours = Time { seconds, nanoseconds };
-            assert_eq!(time(system_time(ours)), ours);
+            assert_eq!(time(binding(seconds, nanoseconds)), Time { seconds, nanoseconds });
         }
+    }
+
+    #[test]
+    fn times_go_out_as_they_are() {
+        let since = |time: Time| system_time(time).duration_since(SystemTime::UNIX_EPOCH);
+        assert_eq!(since(Time { seconds: 5, nanoseconds: 7 }).unwrap(), Duration::new(5, 7));
+        let before = since(Time { seconds: -2, nanoseconds: 250_000_000 }).unwrap_err().duration();
+        assert_eq!(before, Duration::from_millis(1750));
     }
 }
