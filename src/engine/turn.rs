@@ -1,7 +1,7 @@
 //! The turn: who runs a partition's mail, on which thread. Owns the gate, the way from one partition to the next, and what
 //! a thread does after it has left; knows nothing of keys or logs.
 //!
-//! A thread holds one turn at a time. Mail that is posted from inside a turn is pushed at once, and its partition is noted on the
+//! A thread waits for no turn while it holds one (several at once are taken only if all are free). Mail that is posted from inside a turn is pushed at once, and its partition is noted on the
 //! thread's visiting list; after leaving, the thread visits it. So A -> B -> A is three entries on one thread, without
 //! nesting, without an order of locks, without waking anybody.
 //!
