@@ -1,5 +1,6 @@
 //! What the partitions of one store share, and every small thing that needs no partition's turn.
 
+use super::allowance::{Allowance, Permit};
 use super::clock::Clock;
 use super::compaction::Pace;
 use super::config::{Config, World};
@@ -21,6 +22,9 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
+/// More than ever make segments at once.
+const GROWTH_ALONE: usize = 1 << 20;
+
 pub(crate) struct Common {
     pub(crate) store: StoreId,
     pub(crate) config: Config,
@@ -34,6 +38,7 @@ pub(crate) struct Common {
     pub(crate) timer: Timer,
     pub(crate) tuning: Tuning,
     pub(crate) pace: Pace,
+    growth: Arc<Allowance>,
     /// When the store was opened, by its clock.
     pub(crate) opened_ns: u64,
     random: Mutex<Random>,
@@ -63,6 +68,7 @@ impl Common {
             store,
             tuning: Tuning::new(&config),
             pace: Pace::default(),
+            growth: Allowance::new(usize::MAX, GROWTH_ALONE),
             opened_ns: world.clock.monotonic_ns(),
             config,
             disk: world.disk.clone(),
@@ -97,6 +103,16 @@ impl Common {
         let (runnable, task) = async_task::spawn(operation, move |runnable| turn.post(runnable));
         runnable.schedule();
         task.detach();
+    }
+
+    /// Leave to take a segment's space from the disk, beside others who do.
+    pub(crate) async fn growth(&self) -> Permit {
+        self.growth.take(1).await
+    }
+
+    /// Leave to be the only one who takes space from the disk. Whoever has it must not wait for a segment to be made.
+    pub(crate) async fn growth_alone(&self) -> Permit {
+        self.growth.take(GROWTH_ALONE).await
     }
 
     pub(crate) fn begin_closing(&self) {

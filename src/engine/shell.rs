@@ -12,7 +12,7 @@ use super::phase::{Phase, waiting};
 use super::recovery::load::remove_segment;
 use super::segment::Recipe;
 use super::turn::Turn;
-use super::types::PartitionId;
+use super::types::{PartitionId, SegmentId};
 use async_task::Task;
 use parking_lot::Mutex;
 use std::future::Future;
@@ -132,22 +132,23 @@ impl Shell {
 
     /// Starts making the next segment and the reserve, as far as they are missing, unless that is under way.
     pub(crate) fn make_spare(self: &Arc<Self>) {
-        let started = self.with(|core| {
-            let (wants_next, wants_reserve) = (core.spares.next.is_none(), core.spares.reserve.is_none());
-            if core.spares.creating || !(wants_next || wants_reserve) {
-                return None;
-            }
-            core.spares.creating = true;
-            let reserve = wants_reserve.then(|| core.next_segment_id());
-            Some((reserve, wants_next.then(|| core.next_segment_id())))
+        let starts = self.with(|core| {
+            let missing = core.spares.next.is_none() || core.spares.reserve.is_none();
+            missing && !std::mem::replace(&mut core.spares.creating, true)
         });
-        let Some((reserve, next)) = started else { return };
-        let segment_bytes = self.common.config.segment_bytes;
-        let recipe = |id, bytes| Recipe::new(&self.common, self.id, id, bytes);
-        let reserve = reserve.map(|id| recipe(id, segment_bytes / RESERVE_SHARE));
-        let next = next.map(|id| recipe(id, segment_bytes));
+        if !starts {
+            return;
+        }
         let shell = self.clone();
         self.submit(async move {
+            // A compaction that makes room on a full disk goes first, and may have made a reserve by then.
+            let _growth = shell.common.growth().await;
+            let (reserve, next) = shell.with(|core| {
+                let reserve = core.spares.reserve.is_none().then(|| core.next_segment_id());
+                (reserve, core.spares.next.is_none().then(|| core.next_segment_id()))
+            });
+            let reserve = reserve.map(|id| shell.reserve_recipe(id));
+            let next = next.map(|id| shell.recipe(id, shell.common.config.segment_bytes));
             let made = shell
                 .common
                 .elsewhere(Queue::Making, move |disk| {
@@ -163,6 +164,26 @@ impl Shell {
             }
         })
         .detach();
+    }
+
+    fn recipe(&self, id: SegmentId, file_bytes: u64) -> Recipe {
+        Recipe::new(&self.common, self.id, id, file_bytes)
+    }
+
+    fn reserve_recipe(&self, id: SegmentId) -> Recipe {
+        self.recipe(id, self.common.config.segment_bytes / RESERVE_SHARE)
+    }
+
+    /// Sets a reserve aside again. Only with leave to be the only one who takes space: others don't make one then.
+    pub(crate) async fn restore_reserve(&self) {
+        let missing = |core: &mut Core| core.spares.reserve.is_none().then(|| core.next_segment_id());
+        let Some(id) = self.with(missing) else { return };
+        let recipe = self.reserve_recipe(id);
+        let made = self.common.background(move |disk| recipe.make(disk)).await;
+        // Without room for one there is none; whoever makes the next segment tries again, and tells.
+        if let Ok(reserve) = made {
+            self.with(|core| core.set_reserve(reserve));
+        }
     }
 
     /// Gives the space of the reserve back to the disk, for a compaction that can't go on without.

@@ -304,14 +304,19 @@ impl<S: Send + 'static> Store<S> {
     /// `Full` if there is no room for the active segment's successor; `ReadOnly`.
     pub async fn compact(&self, partition: Option<PartitionId>) -> Result<u64, WriteError> {
         let mut reclaimed_bytes = 0;
+        let mut failed = None;
         for one in &self.shared.partitions {
             if partition.is_none_or(|id| id == one.id()) {
                 let shell: Arc<Shell> = one.shell.clone();
                 let compacted = one.call(async move { shell.compact_by_hand().await }).await;
-                reclaimed_bytes += compacted.unwrap_or(Err(WriteError::Gone))?;
+                match compacted.unwrap_or(Err(WriteError::Gone)) {
+                    Ok(bytes) => reclaimed_bytes += bytes,
+                    // The others may make the room that it lacks.
+                    Err(error) => failed = Some(error),
+                }
             }
         }
-        Ok(reclaimed_bytes)
+        failed.map_or(Ok(reclaimed_bytes), Err)
     }
 
     /// Changes a setting of compaction while the store runs. What runs takes notice with its next slice.

@@ -55,7 +55,7 @@ impl Shell {
             if !kept.is_empty() {
                 self.write_copies(output, victim.id, slice, kept).await?;
             }
-            self.breathe().await?;
+            self.breathe(run).await?;
             self.pay(worked_bytes, run).await?;
         }
         if !sealed {

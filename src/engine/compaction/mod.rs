@@ -131,7 +131,7 @@ struct Run {
     threshold: f64,
     /// Segments from here on are outputs of this very run, or newer: they aren't looked at.
     end: SegmentId,
-    /// There is hardly any space: one victim at a time.
+    /// There is hardly any space: the next output has one victim, and nobody else takes space while it is written.
     tight: bool,
 }
 
@@ -216,10 +216,14 @@ impl Shell {
         };
         let mut run = Run { by_hand, threshold, end, tight: false };
         let mut reclaimed_bytes = 0;
+        let mut was_tight = false;
         let failure = loop {
-            match self.compact_once(&mut run).await {
+            let compacted = self.compact_once(&mut run).await;
+            was_tight |= run.tight;
+            match compacted {
                 Ok(Some(bytes)) => {
                     reclaimed_bytes += bytes;
+                    run.tight = false;
                     self.with(|core| core.counters.compactions.add(1));
                     self.progress().set_trouble(None);
                 }
@@ -234,8 +238,8 @@ impl Shell {
         };
         self.with(|core| core.counters.compaction_bytes_reclaimed.add(reclaimed_bytes));
         self.progress().set_phase(CompactionPhase::Idle);
-        if run.tight {
-            // The reserve may have been given up for it.
+        if was_tight {
+            // Writers may have been refused: there may be room for a segment now.
             self.make_spare();
         }
         self.rest(failure.as_ref());
@@ -258,8 +262,12 @@ impl Shell {
         if victims.is_empty() {
             return Ok(None);
         }
-        let victims = self.fitting(victims, run).await?;
-        self.replace(victims, run).await.map(Some)
+        if run.tight || !self.has_room_for(&victims).await {
+            run.tight = true;
+            self.replace_one_alone(victims, run).await.map(Some)
+        } else {
+            self.replace(victims, run).await.map(Some)
+        }
     }
 
     /// Puts one output in the place of the victims; returns how many bytes the files shrank by.

@@ -250,7 +250,7 @@ impl Shell {
             found += slice.frames.iter().map(|frame| frame.records.len()).sum::<usize>();
             sealed = slice.ends_with_seal();
             offset = slice.end;
-            self.breathe().await?;
+            self.breathe(run).await?;
             // An automatic one has paid for what it reads back with what it has read.
             if run.by_hand {
                 self.wait_for_rate(slice.worked_bytes(), run).await?;

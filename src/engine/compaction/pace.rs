@@ -156,9 +156,13 @@ impl Shell {
         self.wait_for_rate(bytes, run).await
     }
 
-    /// What holds now, in bytes a second; None is without limit. By hand, it holds only as long as somebody else uses the store.
+    /// What holds now, in bytes a second; None is without limit. By hand, it holds only as long as somebody else uses the store; not at all
+    /// while others wait for the space.
     fn rate(&self, run: &Run) -> Option<u64> {
         let common = &self.common;
+        if run.tight {
+            return None;
+        }
         let rate = Some(common.tuning.bytes_per_second()).filter(|rate| *rate > 0)?;
         if !run.by_hand {
             return Some(rate);
@@ -190,15 +194,22 @@ impl Shell {
         }
     }
 
-    /// Between slices: stops while compaction is paused, and lets those go first who want something of the partition.
-    pub(super) async fn breathe(&self) -> Result<(), Failure> {
-        let common = &self.common;
-        std::future::poll_fn(|context| match common.tuning.poll_resumed(context) {
+    /// Waits while compaction is paused, or until the store is closing.
+    pub(super) async fn wait_until_resumed(&self) {
+        std::future::poll_fn(|context| match self.common.tuning.poll_resumed(context) {
             // Looked at after we can be woken: closing wakes who waits.
-            Poll::Pending if common.is_closing() => Poll::Ready(()),
+            Poll::Pending if self.common.is_closing() => Poll::Ready(()),
             other => other,
         })
         .await;
+    }
+
+    /// Between slices: stops while compaction is paused, and lets those go first who want something of the partition.
+    pub(super) async fn breathe(&self, run: &Run) -> Result<(), Failure> {
+        let common = &self.common;
+        if !run.tight {
+            self.wait_until_resumed().await;
+        }
         yield_now().await;
         for _ in 0..BUSY_NAPS_MAX {
             if common.is_closing() || self.turn.mail_count() == 0 {

@@ -1,34 +1,48 @@
 //! Whether there is room for an output, before it is begun: a compaction must not be what fills the disk.
+//!
+//! With space to spare, all candidates go at once. Else one does, the deadest that fits, and what is removed then makes room for the next. The
+//! partition's reserve is given up for it if need be, and nobody else of this store takes space meanwhile: what one partition gives up must
+//! not become another's, which may have nothing that is dead. Writers who want a segment wait for it; hence it neither keeps to
+//! a rate nor stops for a pause once it has begun.
 
 use super::victims::{Victim, output_bytes_max};
 use super::{Failure, Run};
 use crate::engine::shell::Shell;
+use std::sync::Arc;
 
 impl Shell {
-    /// Of the candidates those whose output has room. With space to spare, all of them. Else one, the deadest that fits; the reserve is
-    /// given up for it if need be. What is removed then makes room for the next.
-    pub(super) async fn fitting(
-        &self,
-        candidates: Vec<Victim>,
-        run: &mut Run,
-    ) -> Result<Vec<Victim>, Failure> {
-        let free_bytes = self.free_bytes().await;
-        // What writers want next stays theirs.
+    /// Whether the disk has room for one output of all of these, and leaves writers what they want next.
+    pub(super) async fn has_room_for(&self, victims: &[Victim]) -> bool {
         let spare_bytes = self.common.config.segment_bytes;
-        if !run.tight && output_bytes_max(&candidates).saturating_add(spare_bytes) <= free_bytes {
-            return Ok(candidates);
-        }
-        run.tight = true;
-        let candidates = match take_one(candidates, free_bytes) {
-            Ok(one) => return Ok(vec![one]),
+        output_bytes_max(victims).saturating_add(spare_bytes) <= self.free_bytes().await
+    }
+
+    /// Replaces the deadest that fits into what is left. Returns how many bytes the files shrank by.
+    pub(super) async fn replace_one_alone(
+        self: &Arc<Self>,
+        candidates: Vec<Victim>,
+        run: &Run,
+    ) -> Result<u64, Failure> {
+        self.wait_until_resumed().await;
+        let _growth = self.common.growth_alone().await;
+        let replaced = match self.fitting(candidates).await {
+            Ok(victim) => self.replace(vec![victim], run).await,
+            Err(failure) => Err(failure),
+        };
+        self.restore_reserve().await;
+        replaced
+    }
+
+    /// The deadest that fits; the reserve is given up for it if need be.
+    async fn fitting(&self, candidates: Vec<Victim>) -> Result<Victim, Failure> {
+        let candidates = match take_one(candidates, self.free_bytes().await) {
+            Ok(one) => return Ok(one),
             Err(candidates) => candidates,
         };
-        // It may just be being made.
-        self.wait_for_spare().await;
         let released_bytes = self.release_reserve().await;
         // Some disks take their time to say so.
         let free_bytes = self.free_bytes().await.max(released_bytes);
-        take_one(candidates, free_bytes).map(|one| vec![one]).map_err(|candidates| {
+        take_one(candidates, free_bytes).map_err(|candidates| {
             let sizes = candidates.iter().map(|one| output_bytes_max(std::slice::from_ref(one)));
             Failure::Space { needed_bytes: sizes.min().unwrap_or(0), free_bytes }
         })

@@ -98,8 +98,7 @@ impl Core {
         self.spares.creating = false;
         let outcome = made.and_then(|(reserve, next)| {
             if let Some(reserve) = reserve {
-                self.counters.reserve_bytes.set(reserve.file_bytes);
-                self.spares.reserve = Some(reserve);
+                self.set_reserve(reserve);
             }
             next
         });
@@ -120,6 +119,11 @@ impl Core {
         for waker in std::mem::take(&mut self.spares.waiters) {
             waker.wake();
         }
+    }
+
+    pub(crate) fn set_reserve(&mut self, reserve: NewSegment) {
+        self.counters.reserve_bytes.set(reserve.file_bytes);
+        self.spares.reserve = Some(reserve);
     }
 
     /// Whether the active segment has no frame yet.

@@ -4,7 +4,7 @@ use super::rig::{Rig, config};
 use crate::engine::clock::Clock;
 use crate::engine::disk::Disk;
 use crate::engine::progress::CompactionPhase;
-use crate::engine::{Config, Tune, WriteError};
+use crate::engine::{Config, PartitionId, Tune, WriteError};
 use std::time::Duration;
 
 fn automatic() -> Config {
@@ -138,6 +138,43 @@ fn a_full_disk_is_compacted_victim_by_victim() {
     rig.put("key", b"there is room again");
     for round in 0..40 {
         assert_eq!(rig.get(&format!("live{round}")), Some(vec![1; 2000]));
+    }
+}
+
+/// On a full disk every partition gets its room: what one gives up for an output doesn't become another's segment.
+#[test]
+fn a_full_disk_is_compacted_in_all_partitions_at_once() {
+    let partitions = [0, 1, 2].map(PartitionId);
+    for seed in 1..=30 {
+        let mut rig = Rig::with_seed(Config { partitions: Some(3), ..config() }, seed);
+        for round in 0..30 {
+            for partition in partitions {
+                rig.try_put_in(partition, &format!("live{round}"), &[1; 4000]).expect("a put");
+                rig.try_put_in(partition, "key", &[round; 6000]).expect("a put");
+            }
+        }
+        rig.sync();
+        rig.idle();
+        let space = rig.disk.space().expect("a disk");
+        rig.disk.set_capacity(Some(space.total_bytes - space.available_bytes));
+        for partition in partitions {
+            while rig.try_put_in(partition, "key", &[1; 6000]).is_ok() {}
+        }
+        rig.idle();
+        // By itself, and by hand: in several partitions at the same time.
+        rig.store().tune(Tune::AutoCompact(true));
+        let merged = rig.compact();
+        assert!(merged.is_ok(), "seed {seed}: {merged:?}: {:?}", rig.store().compaction_stats());
+        rig.idle();
+        assert_eq!(rig.stats().compaction_failures, 0, "seed {seed}");
+        for partition in partitions {
+            rig.try_put_in(partition, "key", b"there is room again")
+                .unwrap_or_else(|error| panic!("seed {seed}, {partition}: {error}"));
+            for round in 0..30 {
+                let value = rig.get_in(partition, format!("live{round}").as_bytes());
+                assert_eq!(value, Some(vec![1; 4000]), "seed {seed}, {partition}, {round}");
+            }
+        }
     }
 }
 

@@ -175,6 +175,17 @@ impl Rig {
         self.run(|_, inside| async move { inside.commit(batch).await })
     }
 
+    pub(super) fn try_put_in(
+        &mut self,
+        partition: PartitionId,
+        key: &str,
+        value: &[u8],
+    ) -> Result<(), WriteError> {
+        let mut batch = Batch::new();
+        batch.put(key, value);
+        self.run(|store, _| async move { store.commit(vec![(partition, batch)]).await })
+    }
+
     pub(super) fn remove(&mut self, key: &str) {
         let mut batch = Batch::new();
         batch.remove(key);
