@@ -224,3 +224,18 @@ source_tree() { # source_tree DIRECTORY
     mkdir -p "$1"
     python3 "$HELPERS/source_tree.py" "${CARGO_HOME:-$HOME/.cargo}/registry/src" "$1" "${FILES:-5000}"
 }
+
+# unmount_disk IMAGE MOUNTPOINT: a loop-mounted filesystem that was shut down goes, with all that was only in memory.
+unmount_disk() {
+    for _ in $(seq 50); do
+        umount "$2" 2>/dev/null && break
+        sleep 0.1
+    done
+    if mountpoint -q "$2"; then fail "$2 can't be unmounted"; fi
+    # Somebody's mount namespace may have a copy of the mount for a moment more: mounted again meanwhile, it would be the disk that is shut down.
+    for _ in $(seq 100); do
+        [ -n "$(losetup -j "$1")" ] || return 0
+        sleep 0.1
+    done
+    fail "$1 is still in use elsewhere"
+}
