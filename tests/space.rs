@@ -31,7 +31,9 @@ fn noise(seed: u64, bytes: usize) -> Vec<u8> {
 fn what_is_overwritten_and_compacted_takes_a_tenth_more_than_what_lives() {
     for (value_bytes, keys) in [(100, 60_000u64), (1024, 10_000), (16 * 1024, 1_000)] {
         let directory = tempfile::tempdir().unwrap();
-        let options = EngineOptions { partitions: Some(2), ..EngineOptions::default() };
+        // Several segments that have nothing dead in them are among what is compacted.
+        let options =
+            EngineOptions { partitions: Some(2), segment_bytes: 4 << 20, ..EngineOptions::default() };
         let engine = Engine::open(directory.path(), options).unwrap();
         for version in 0..3 {
             for n in 0..keys {

@@ -39,14 +39,14 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use self::victims::Victim;
+use self::victims::{Victim, Worth};
 
-/// By hand, a segment is worth it from this share of dead bytes on.
-const BY_HAND_THRESHOLD: f64 = 0.01;
+/// By hand, hardly anything has to be dead.
+const BY_HAND: Worth = Worth { dead_ratio: 0.01, packs: true };
 /// How often by hand it is looked again for what the passes before have made garbage.
 const FURTHER_PASSES: usize = 2;
-/// From which share of dead bytes on that is worth it.
-const FURTHER_THRESHOLD: f64 = 0.1;
+/// When that is worth it.
+const FURTHER: Worth = Worth { dead_ratio: 0.1, packs: true };
 /// How often it is looked whether a compaction that runs has ended.
 const RUNNING_POLL_NS: u64 = 2_000_000;
 
@@ -128,7 +128,7 @@ impl Drop for Running {
 /// One run, over as many outputs as it takes.
 struct Run {
     by_hand: bool,
-    threshold: f64,
+    worth: Worth,
     /// Segments from here on are outputs of this very run, or newer: they aren't looked at.
     end: SegmentId,
     /// There is hardly any space: the next output has one victim, and nobody else takes space while it is written.
@@ -155,10 +155,10 @@ impl Shell {
             Err(error) => return Err(error),
         }
         self.common.sync().await?;
-        let mut outcome = self.compact_next(BY_HAND_THRESHOLD).await;
+        let mut outcome = self.compact_next(BY_HAND).await;
         // Tombstones of which the first pass removed what they buried are garbage now.
         for _ in 0..FURTHER_PASSES {
-            let further = self.compact_next(FURTHER_THRESHOLD).await;
+            let further = self.compact_next(FURTHER).await;
             outcome.reclaimed_bytes += further.reclaimed_bytes;
             outcome.refused |= further.refused;
         }
@@ -166,18 +166,18 @@ impl Shell {
     }
 
     /// Compacts once what runs already has come to an end.
-    async fn compact_next(self: &Arc<Self>, threshold: f64) -> Outcome {
+    async fn compact_next(self: &Arc<Self>, worth: Worth) -> Outcome {
         while self.with(|core| core.compaction.is_running()) {
             self.common.clock.sleep(RUNNING_POLL_NS).await;
         }
-        self.compact(true, threshold).await
+        self.compact(true, worth).await
     }
 
-    /// Goes on to a fresh segment if the active one has dead records.
+    /// Goes on to a fresh segment if the active one is worth compacting.
     pub(crate) async fn rotate_if_worth_it(self: &Arc<Self>) -> Result<(), WriteError> {
         let wants_rotation = self.with(|core| {
             let active = &core.segments[&core.active()];
-            active.counters.dead_bytes.get() > 0 && active.dead_ratio() >= BY_HAND_THRESHOLD
+            BY_HAND.is_met_by(active, core.log().end())
         });
         if wants_rotation { self.rotate_now().await } else { Ok(()) }
     }
@@ -207,14 +207,14 @@ impl Shell {
     }
 
     /// Compacts until nothing is worth it. One at a time a partition.
-    async fn compact(self: &Arc<Self>, by_hand: bool, threshold: f64) -> Outcome {
+    async fn compact(self: &Arc<Self>, by_hand: bool, worth: Worth) -> Outcome {
         let Some((running, end)) = self.with(|core| {
             let running = core.compaction.running.clone();
             (!running.swap(true, Ordering::Relaxed)).then(|| (Running(running), core.next_segment))
         }) else {
             return Outcome::default();
         };
-        let mut run = Run { by_hand, threshold, end, tight: false };
+        let mut run = Run { by_hand, worth, end, tight: false };
         let mut reclaimed_bytes = 0;
         let mut was_tight = false;
         let failure = loop {
@@ -257,7 +257,7 @@ impl Shell {
         if !run.by_hand && self.window_wait_ns() > 0 {
             return Ok(None);
         }
-        let mut victims = self.with(|core| core.victims(run.threshold));
+        let mut victims = self.with(|core| core.victims(run.worth));
         victims.retain(|victim| victim.id < run.end);
         if victims.is_empty() {
             return Ok(None);

@@ -52,6 +52,8 @@ struct Writer {
     segment: SegmentId,
     salt: u32,
     records: usize,
+    /// What the index says of the segment, and the seal too: one can be made again from the other.
+    head: IndexHead,
     index: IndexWriter,
 }
 
@@ -180,6 +182,7 @@ impl Shell {
             segment: header.segment,
             salt: header.salt,
             records: 0,
+            head,
             index: IndexWriter::new(header.salt, head, end as u32),
         };
         let (moved, dropped) = (Vec::new(), Vec::new());
@@ -217,9 +220,9 @@ impl Shell {
         let seal = FrameHeader {
             length: FRAME_HEADER_BYTES as u32,
             number: output.last_number,
-            stable: self.common.order.stable(),
+            stable: writer.head.stable,
             commit: 0,
-            epoch: self.common.order.epoch(),
+            epoch: writer.head.epoch,
             parts: 1,
             kind: FrameKind::Seal,
             records: 0,

@@ -1,5 +1,6 @@
 //! When compaction runs, how fast, and whom it lets go first. By the store's clock, so that a simulator decides too.
 
+use super::victims::Worth;
 use super::{CompactionPhase, Failure, Run};
 use crate::engine::shell::Shell;
 use parking_lot::Mutex;
@@ -68,11 +69,12 @@ impl Shell {
         if !allowed || common.order.is_latched() || self.with(|core| core.compaction.is_running()) {
             return;
         }
-        let threshold = tuning.threshold();
+        // What lives is left where it is: to copy it all once more would be a high price for the space of headers.
+        let worth = Worth { dead_ratio: tuning.threshold(), packs: false };
         let now_ns = common.clock.monotonic_ns();
         let (due, given_up) = self.with(|core| {
             let state = &core.compaction;
-            let due = state.leftovers.is_some() || !core.victims(threshold).is_empty();
+            let due = state.leftovers.is_some() || !core.victims(worth).is_empty();
             (due, state.given_up_until_ns > now_ns)
         });
         if !due {
@@ -90,7 +92,7 @@ impl Shell {
             return self.consider_later(wait_ns);
         }
         let shell = self.clone();
-        self.submit(async move { shell.compact(false, threshold).await }).detach();
+        self.submit(async move { shell.compact(false, worth).await }).detach();
     }
 
     /// How long until an automatic compaction may start.

@@ -5,6 +5,7 @@ use super::rig::{ENDINGS, Rig, config};
 use crate::engine::Config;
 use crate::engine::clock::SimClock;
 use crate::engine::disk::sim::Crash;
+use crate::engine::stats::SegmentState;
 use std::collections::BTreeSet;
 
 /// By itself, and only what is nearly dead.
@@ -204,6 +205,21 @@ fn a_merge_that_gains_nothing_is_not_repeated() {
     rig.idle();
     assert_eq!(rig.compact().expect("nothing to do"), 0);
     assert_eq!(rig.stats().compactions, 0);
+}
+
+/// Each merge of segments that are dead from end to end leaves an output without a record.
+#[test]
+fn outputs_without_a_record_do_not_pile_up() {
+    let mut rig = Rig::new(config());
+    for round in 0..8u8 {
+        for _ in 0..30 {
+            rig.put("key", &[round; 6000]);
+        }
+        rig.compact().expect("a merge");
+        rig.idle();
+    }
+    let sealed = rig.store().segment_stats().iter().filter(|one| one.state == SegmentState::Sealed).count();
+    assert!(sealed <= 2, "{:?}", rig.store().segment_stats());
 }
 
 #[test]
