@@ -2,7 +2,12 @@
 //!
 //! One round runs at a time. Whoever comes while it runs is served by the next one, together with all others that came:
 //! that is the group commit.
+//!
+//! Threads that sync again and again fall apart into two halves by that, each of which waits for the other's round. So a round waits for a moment
+//! for those whom the last one has served: mostly they are back at once, and one round serves all. Where they aren't, the next rounds
+//! don't wait.
 
+use super::clock::Clock;
 use super::error::WriteError;
 use super::order::Order;
 use super::types::Number;
@@ -42,10 +47,31 @@ impl Drop for Held<'_> {
     }
 }
 
+/// The share of a round's time that the next one waits for those who may come back.
+const PATIENCE_SHARE: u64 = 4;
+/// The longest that it waits, in nanoseconds.
+const PATIENCE_NS_MAX: u64 = 2_000_000;
+/// How many rounds don't wait, after one that waited for nothing.
+const HURRIED_ROUNDS: u32 = 16;
+
 #[derive(Default)]
 struct Waiting {
     running: bool,
     wakers: Vec<(Number, Waker)>,
+    /// How many the last round has served, and had left to wait.
+    expected: usize,
+    /// How long it took.
+    round_ns: u64,
+    /// So many rounds wait for nobody.
+    hurried_rounds: u32,
+    /// Who waits for those who are expected.
+    gathering: Option<Waker>,
+}
+
+impl Waiting {
+    fn are_all_here(&self) -> bool {
+        self.wakers.len() >= self.expected
+    }
 }
 
 impl Rounds {
@@ -83,7 +109,9 @@ impl Rounds {
             }
             waiting.wakers.push((number, context.waker().clone()));
             let start = !std::mem::replace(&mut waiting.running, true);
+            let gathered = if waiting.are_all_here() { waiting.gathering.take() } else { None };
             drop(waiting);
+            gathered.into_iter().for_each(Waker::wake);
             if start {
                 self.start.get().expect("connected before the first sync")();
             }
@@ -92,14 +120,47 @@ impl Rounds {
         .await
     }
 
-    /// A round has ended: wakes whom it served; says whether somebody waits for another one (if not, none is running any more).
-    pub(crate) fn finished(&self, order: &Order) -> bool {
+    /// Before a round: waits for a moment until all are here whom the last one makes expect.
+    pub(crate) async fn gather(&self, clock: &dyn Clock) {
+        let patience_ns = {
+            let mut waiting = self.waiting.lock();
+            if waiting.are_all_here() {
+                return;
+            }
+            if waiting.hurried_rounds > 0 {
+                waiting.hurried_rounds -= 1;
+                return;
+            }
+            (waiting.round_ns / PATIENCE_SHARE).min(PATIENCE_NS_MAX)
+        };
+        let mut patience = clock.sleep(patience_ns);
+        std::future::poll_fn(|context| {
+            let is_over = patience.as_mut().poll(context).is_ready();
+            let mut waiting = self.waiting.lock();
+            if waiting.are_all_here() {
+                return Poll::Ready(());
+            }
+            if is_over {
+                waiting.hurried_rounds = HURRIED_ROUNDS;
+                return Poll::Ready(());
+            }
+            waiting.gathering = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// A round has ended, which took so long: wakes whom it served; says whether somebody waits for another one (if not, none is running any
+    /// more).
+    pub(crate) fn finished(&self, order: &Order, round_ns: u64) -> bool {
         let mut waiting = self.waiting.lock();
         let stable = order.stable();
         let latched = order.is_latched();
         let (served, left): (Vec<_>, Vec<_>) = std::mem::take(&mut waiting.wakers)
             .into_iter()
             .partition(|(number, _)| latched || *number <= stable);
+        waiting.expected = served.len() + left.len();
+        waiting.round_ns = round_ns;
         waiting.wakers = left;
         waiting.running = !waiting.wakers.is_empty();
         let again = waiting.running;
@@ -115,5 +176,90 @@ impl Rounds {
         for (_, waker) in wakers {
             waker.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::clock::SimClock;
+    use crate::engine::types::Epoch;
+    use std::future::Future;
+    use std::pin::{Pin, pin};
+    use std::sync::Arc;
+    use std::task::Context;
+
+    const ROUND_NS: u64 = 400;
+
+    struct Rig {
+        rounds: Rounds,
+        order: Order,
+        clock: Arc<SimClock>,
+    }
+
+    fn is_ready<T>(future: Pin<&mut (impl Future<Output = T> + ?Sized)>) -> bool {
+        future.poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    impl Rig {
+        fn new() -> Rig {
+            let rounds = Rounds::default();
+            rounds.connect(Box::new(|| {}));
+            Rig { rounds, order: Order::new(Epoch(1), Number(1), &[Number(0)]), clock: SimClock::new() }
+        }
+
+        /// So many want a number to be stable.
+        fn come(&self, count: usize, number: u64) {
+            for _ in 0..count {
+                assert!(!is_ready(pin!(self.rounds.wait_for(&self.order, Number(number)))));
+            }
+        }
+
+        /// A round has made it stable.
+        fn end(&self, number: u64) -> bool {
+            self.order.advance_stable(Number(number));
+            self.rounds.finished(&self.order, ROUND_NS)
+        }
+
+        fn starts_at_once(&self) -> bool {
+            is_ready(pin!(self.rounds.gather(self.clock.as_ref())))
+        }
+    }
+
+    #[test]
+    fn a_round_waits_for_all_whom_the_last_one_knew_of() {
+        let rig = Rig::new();
+        rig.come(1, 1);
+        assert!(rig.starts_at_once(), "nothing is known of others");
+        // Two have come meanwhile: they and the one who is served may all want the next.
+        rig.come(2, 2);
+        assert!(rig.end(1));
+        let mut gathering = pin!(rig.rounds.gather(rig.clock.as_ref()));
+        assert!(!is_ready(gathering.as_mut()));
+        rig.come(1, 2);
+        assert!(is_ready(gathering.as_mut()), "all three are there");
+        assert!(!rig.end(2));
+    }
+
+    #[test]
+    fn who_does_not_come_back_is_waited_for_once_and_for_a_moment() {
+        let rig = Rig::new();
+        rig.come(3, 1);
+        assert!(rig.starts_at_once() && !rig.end(1));
+        rig.come(1, 2);
+        let mut gathering = pin!(rig.rounds.gather(rig.clock.as_ref()));
+        assert!(!is_ready(gathering.as_mut()));
+        rig.clock.advance(ROUND_NS / PATIENCE_SHARE);
+        assert!(is_ready(gathering.as_mut()));
+        // From now on one is expected; three were for once.
+        assert!(!rig.end(2));
+        rig.come(1, 3);
+        assert!(rig.starts_at_once());
+        rig.come(2, 4);
+        assert!(rig.end(3));
+        for _ in 0..HURRIED_ROUNDS {
+            assert!(rig.starts_at_once(), "a round that has just waited in vain");
+        }
+        assert!(!rig.starts_at_once());
     }
 }

@@ -15,8 +15,11 @@ impl Common {
     /// Runs rounds until nobody waits for one.
     pub(crate) async fn run_rounds(self: Arc<Self>) {
         loop {
+            self.rounds.gather(self.clock.as_ref()).await;
+            let started_ns = self.clock.monotonic_ns();
             self.run_round().await;
-            if !self.rounds.finished(&self.order) {
+            let round_ns = self.clock.monotonic_ns() - started_ns;
+            if !self.rounds.finished(&self.order, round_ns) {
                 return;
             }
         }
