@@ -34,7 +34,12 @@ pub enum Appended {
     /// It is settled.
     Settled,
     /// Smaller numbers of other partitions are still to be handed over (or the store has failed): wait for this ticket.
-    Owed(Ticket),
+    Owed {
+        /// What to wait for.
+        ticket: Ticket,
+        /// It is settled when everything up to this number has been handed over.
+        last: Number,
+    },
 }
 
 /// Frames that left the turn together.
@@ -173,7 +178,8 @@ impl Core {
         }
         let ticket = self.append_changes(records_bytes, changes, None);
         self.leave();
-        Some(if self.is_settled(ticket) { Appended::Settled } else { Appended::Owed(ticket) })
+        let last = self.marks.back().map(|mark| mark.last).filter(|_| !self.is_settled(ticket));
+        Some(last.map_or(Appended::Settled, |last| Appended::Owed { ticket, last }))
     }
 
     /// Appends one part of a commit over several partitions and hands it over; there must be room.
@@ -345,7 +351,8 @@ impl Core {
             while self.marks.front().is_some_and(|mark| mark.last <= settled || planted(Bug::AckEarly)) {
                 self.settled = self.marks.pop_front().map_or(self.settled, |mark| mark.ticket);
             }
-            let waits_for = self.marks.front().map(|mark| mark.last);
+            // Only for those who have to be woken: a neighbour would have to come in here for it.
+            let waits_for = self.marks.front().map(|mark| mark.last).filter(|_| !self.waiters.is_empty());
             order.publish_waiting(index, waits_for);
             // Once more: a neighbour may have handed over before it could see that we wait.
             match waits_for {
@@ -378,7 +385,7 @@ impl Core {
         ticket: Ticket,
         context: &Context<'_>,
     ) -> Poll<Result<(), WriteError>> {
-        if ticket.0 <= self.settled {
+        if self.is_settled(ticket) {
             return Poll::Ready(Ok(()));
         }
         if let Err(error) = self.common.order.check() {
@@ -399,7 +406,8 @@ impl Core {
     }
 
     pub(crate) fn is_settled(&self, ticket: Ticket) -> bool {
-        ticket.0 <= self.settled
+        let is_by_now = |mark: &Mark| mark.ticket >= ticket.0 && mark.last <= self.common.order.settled();
+        ticket.0 <= self.settled || self.marks.back().is_some_and(is_by_now)
     }
 
     // ---- syncing ----------------------------------------------------------------------------------------------------

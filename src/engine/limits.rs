@@ -36,6 +36,10 @@ pub const FILL_SHARE: u64 = 256;
 /// But at least so many bytes.
 pub const FILL_BYTES_MIN: u64 = 4096;
 
+/// How often a thread looks whether a neighbour is done, before it leaves mail or sleeps: some microseconds. The neighbour mostly takes one or two; to fall
+/// asleep and be woken takes dozens.
+pub(crate) const LOOKS_BEFORE_WAITING: usize = 256;
+
 const _: () = assert!(KEY_BYTES_MAX + VALUE_BYTES_MAX <= MAIL_BYTES_MAX);
 const _: () = assert!(SLOTS.is_power_of_two() && PARTITIONS_MAX <= SLOTS);
 const _: () =

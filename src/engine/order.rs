@@ -12,6 +12,7 @@
 //! 5. Once latched, no number is handed out any more.
 
 use super::error::WriteError;
+use super::limits::LOOKS_BEFORE_WAITING;
 use super::planted::{Bug, planted};
 use super::types::{Epoch, Number};
 use crossbeam_utils::CachePadded;
@@ -106,6 +107,17 @@ impl Order {
         let counter = self.counter.load(SeqCst);
         let debt = self.debts.iter().map(|debt| debt.load(SeqCst)).min().unwrap_or(NONE);
         Number(counter.min(debt) - 1)
+    }
+
+    /// Whether everything up to the number is handed over, or is so in a moment: what a neighbour's write to the kernel takes.
+    pub(crate) fn settles_soon(&self, number: Number) -> bool {
+        for _ in 0..LOOKS_BEFORE_WAITING {
+            if self.settled() >= number {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        false
     }
 
     pub(crate) fn stable(&self) -> Number {

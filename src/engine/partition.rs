@@ -79,7 +79,13 @@ impl<S: Send + 'static> Partition<S> {
         let append = |core: &mut Core, state: &mut S| {
             if free(state) { core.append_now(records_bytes, changes) } else { None }
         };
-        self.shell.turn.try_inside(|| self.with(append)).flatten()
+        match self.shell.turn.try_inside(|| self.with(append)).flatten()? {
+            // A neighbour that has taken a smaller number is about to hand it over.
+            Appended::Owed { last, .. } if self.shell.common.order.settles_soon(last) => {
+                Some(Appended::Settled)
+            }
+            appended => Some(appended),
+        }
     }
 
     /// The value of a key, read by the calling thread, which waits for the disk if it must: outside of any turn. None if the

@@ -11,7 +11,7 @@
 
 use super::disk::{Disk, Queue, Request};
 use super::gate::{Gate, Left};
-use super::limits::TURN_MAIL_MAX;
+use super::limits::{LOOKS_BEFORE_WAITING, TURN_MAIL_MAX};
 use async_task::Runnable;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -19,9 +19,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-
-/// How often a thread that wants in for a moment looks whether the turn is free, before it leaves mail and waits: about 2 us.
-const LOOKS_BEFORE_MAIL: usize = 64;
 
 thread_local! {
     // The address of the turn that this thread is in, 0 if in none.
@@ -188,7 +185,7 @@ impl Turn {
             return None;
         }
         for (index, turn) in turns.iter().enumerate() {
-            if turn.policy == Policy::Manual || !turn.gate.enter_if_free_within(LOOKS_BEFORE_MAIL) {
+            if turn.policy == Policy::Manual || !turn.gate.enter_if_free_within(LOOKS_BEFORE_WAITING) {
                 Self::leave_all(&turns[..index], false);
                 return None;
             }

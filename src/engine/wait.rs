@@ -1,5 +1,6 @@
 //! Waiting for a future on a thread that has nothing else to do.
 
+use super::limits::LOOKS_BEFORE_WAITING;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -22,9 +23,6 @@ impl Wake for Unpark {
     }
 }
 
-/// How often a thread looks whether it was woken, before it sleeps: about 2 us, what a neighbour takes who is inside the turn.
-const LOOKS_BEFORE_SLEEP: usize = 64;
-
 /// Polls until it is ready, and sleeps in between.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
@@ -39,7 +37,7 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
         let mut looks = 0;
         while !unpark.woken.load(Ordering::Acquire) {
             looks += 1;
-            if looks < LOOKS_BEFORE_SLEEP { std::hint::spin_loop() } else { std::thread::park() }
+            if looks < LOOKS_BEFORE_WAITING { std::hint::spin_loop() } else { std::thread::park() }
         }
     }
 }

@@ -30,7 +30,7 @@ impl Engine {
         let settled = match part.try_append(free, records_bytes, changes)? {
             Appended::Settled if self.store.config().durability != Durability::Always => return Some(Ok(())),
             Appended::Settled => self.wait(self.store.sync()),
-            Appended::Owed(ticket) => {
+            Appended::Owed { ticket, .. } => {
                 let inside = part.clone();
                 let settle = async move { inside.settle(ticket).await };
                 self.wait(self.within(part, WriteError::Gone, settle))
