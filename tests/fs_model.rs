@@ -150,7 +150,7 @@ impl Model {
         let name = self.random.one_of(&NAMES).to_vec();
         let kind = self.random.one_of(&[Kind::File, Kind::File, Kind::Directory, Kind::Symlink, Kind::Fifo]);
         let target = if kind == Kind::Symlink { b"where/ever".to_vec() } else { Vec::new() };
-        let new = NewInode { kind, permissions: 0o640, device: 0, target: target.clone() };
+        let new = NewInode { kind, permissions: 0o640, umask: 0, device: 0, target: target.clone() };
         let (at, made_name) = (self.nodes[parent].inode, name.clone());
         let near = name.clone();
         let got = run(&self.volume, Near::Name(at, &near), |v| async move {
@@ -418,7 +418,7 @@ impl Model {
             let value = vec![self.random.next() as u8; self.random.below(200) as usize];
             let set = value.clone();
             let got = run(&self.volume, Near::Inode(inode), |v| async move {
-                v.setxattr(ROOT_CALLER, inode, &wanted, &set, XattrMode::Any).await
+                v.setxattr(ROOT_CALLER, inode, &wanted, &set, XattrMode::Any, None).await
             });
             assert_eq!(got, Ok(()));
             self.nodes[file].xattrs.insert(name, value);
@@ -534,7 +534,13 @@ fn many_threads_in_shared_directories_leave_a_sound_store() {
                     match random.below(6) {
                         0 | 1 => {
                             let kind = random.one_of(&[Kind::File, Kind::Directory]);
-                            let new = NewInode { kind, permissions: 0o755, device: 0, target: Vec::new() };
+                            let new = NewInode {
+                                kind,
+                                permissions: 0o755,
+                                umask: 0,
+                                device: 0,
+                                target: Vec::new(),
+                            };
                             let made = run(&volume, Near::Name(root, &near), |v| async move {
                                 v.make(ROOT_CALLER, root, &name, new).await
                             });

@@ -5,6 +5,8 @@ mod fixture;
 #[path = "mount/raw.rs"]
 mod raw;
 
+#[path = "mount/acl.rs"]
+mod acl;
 #[path = "mount/control.rs"]
 mod control;
 #[path = "mount/life.rs"]

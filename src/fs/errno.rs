@@ -17,7 +17,9 @@
 //! | EEXIST, ENOTDIR, EISDIR, EINVAL | names: as POSIX says of each call | |
 //! | EINVAL | RENAME_WHITEOUT | overlay filesystems then make their whiteouts by themselves |
 //! | EINVAL | an extended attribute whose name is a prefix alone (`user.`) | as local disks |
-//! | EOPNOTSUPP | attributes outside of `user.`, `trusted.` and `security.`, so also access control lists | they aren't enforced, so they must not seem to be |
+//! | EOPNOTSUPP | attributes outside of `user.`, `trusted.` and `security.`, but for access control lists; those of a symbolic link | nobody would know what they mean |
+//! | EINVAL | an access control list that is malformed | as local disks |
+//! | EACCES | a default access control list for something else than a directory | as local disks |
 //! | EOPNOTSUPP | fallocate that collapses or inserts a range | a program then copies, as on most filesystems |
 //! | ENODATA, ERANGE, E2BIG | attributes: none by that name, no room for it, longer than 64 KiB | |
 //! | ENXIO | SEEK_DATA and SEEK_HOLE beyond the end, or no data behind | |

@@ -116,8 +116,10 @@ pub struct SetAttributes {
 pub struct NewInode {
     /// What it is.
     pub kind: Kind,
-    /// Permission bits, the umask applied already.
+    /// Permission bits as they were asked for.
     pub permissions: u16,
+    /// Those of them that the caller takes off. A directory's default list counts instead, if it has one.
+    pub umask: u16,
     /// Device number of a device.
     pub device: u32,
     /// Where a symbolic link leads to.

@@ -1,5 +1,6 @@
 //! Extended attributes: one record each, and their count in the inode's record, so that "there is none" costs nothing.
 
+use super::acl::AclKind;
 use super::errno::Errno;
 use super::keys;
 use super::operation::Operation;
@@ -69,17 +70,22 @@ impl Volume {
         Ok(names)
     }
 
-    /// Sets an extended attribute.
+    /// Sets an extended attribute. That of an access control list sets permission bits as well; whether set-group-ID goes with that the kernel may
+    /// have said, who knows all of the caller's groups.
     pub async fn setxattr(
         &self,
-        _caller: Caller,
+        caller: Caller,
         inode: Inode,
         name: &[u8],
         value: &[u8],
         mode: XattrMode,
+        kill_set_gid: Option<bool>,
     ) -> Answer<()> {
         Operation::on_name("setxattr", inode, name).begins();
         check_namespace(name)?;
+        if let Some(list) = AclKind::of(name) {
+            return self.set_acl(caller, inode, list, value, kill_set_gid).await;
+        }
         check_writable(name)?;
         if value.len() > VALUE_BYTES_MAX {
             return Err(Errno::E2BIG);
@@ -105,10 +111,13 @@ impl Volume {
     }
 
     /// Removes an extended attribute; ENODATA if there is none.
-    pub async fn removexattr(&self, _caller: Caller, inode: Inode, name: &[u8]) -> Answer<()> {
+    pub async fn removexattr(&self, caller: Caller, inode: Inode, name: &[u8]) -> Answer<()> {
         Operation::on_name("removexattr", inode, name).begins();
         check_namespace(name)?;
         check_writable(name)?;
+        if let Some(list) = AclKind::of(name) {
+            return self.set_acl(caller, inode, list, &[], None).await;
+        }
         let part = self.part_of_inode(inode).clone();
         let _guard = lock(&part, LockKey::Inode(inode)).await;
         self.load(&part, inode).await?;
@@ -135,7 +144,7 @@ fn check_namespace(name: &[u8]) -> Answer<()> {
     match known.iter().find(|prefix| name.starts_with(prefix)) {
         Some(prefix) if name.len() == prefix.len() => Err(Errno::EINVAL),
         Some(_) => Ok(()),
-        // Among them the access control lists of `system.`, which aren't enforced yet and so must not seem to be.
+        None if AclKind::of(name).is_some() => Ok(()),
         None => Err(Errno::EOPNOTSUPP),
     }
 }

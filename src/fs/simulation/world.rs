@@ -324,7 +324,7 @@ async fn perform_held(volume: &Volume, operation: Operation, held: &mut Vec<Inod
             let kind = if matches!(operation, Operation::Create(_)) { Kind::File } else { Kind::Directory };
             let (parent, name) = split(path);
             let parent = resolve(volume, &parent, held).await?;
-            let new = NewInode { kind, permissions: 0o755, device: 0, target: Vec::new() };
+            let new = NewInode { kind, permissions: 0o755, umask: 0, device: 0, target: Vec::new() };
             let near = name.clone();
             let made = within(volume, Near::Name(parent, &near), |v| async move {
                 v.make(CALLER, parent, &name, new).await

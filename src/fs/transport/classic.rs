@@ -118,12 +118,12 @@ impl Filesystem for Classic {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         device: u32,
         reply: ReplyEntry,
     ) {
         let made = request::kind_of_mode(mode).ok_or(Errno::EINVAL).map(|kind| {
-            let new = request::new_inode(kind, mode, device);
+            let new = request::new_inode(kind, mode, umask, device);
             Asked::Make { name: bytes(name), new }
         });
         self.pass_if(request, parent, made, Answerer::Entry(reply));
@@ -135,10 +135,10 @@ impl Filesystem for Classic {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         reply: ReplyEntry,
     ) {
-        let new = request::new_inode(Kind::Directory, mode, 0);
+        let new = request::new_inode(Kind::Directory, mode, umask, 0);
         self.pass(request, parent, Asked::Make { name: bytes(name), new }, Answerer::Entry(reply));
     }
 
@@ -153,11 +153,11 @@ impl Filesystem for Classic {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         _flags: i32,
         reply: ReplyCreate,
     ) {
-        let new = request::new_inode(Kind::File, mode, 0);
+        let new = request::new_inode(Kind::File, mode, umask, 0);
         self.pass(request, parent, Asked::Create { name: bytes(name), new }, Answerer::Created(reply));
     }
 
@@ -307,7 +307,8 @@ impl Filesystem for Classic {
         reply: ReplyEmpty,
     ) {
         let mode = request::xattr_mode(flags);
-        let set = Asked::SetXattr { name: bytes(name), value: value.to_vec(), mode };
+        // The binding doesn't know the longer form of this request, which would tell of set-group-ID.
+        let set = Asked::SetXattr { name: bytes(name), value: value.to_vec(), mode, kill_set_gid: None };
         self.pass(request, number, set, Answerer::Nothing(reply));
     }
 

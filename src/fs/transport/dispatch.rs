@@ -214,9 +214,12 @@ impl Dispatch {
             Request::StatFilesystem => self.answer(Near::Inode(Inode::ROOT), reply, |volume| async move {
                 volume.statfs().await.map(Value::Statistics)
             }),
-            Request::SetXattr { name, value, mode } => self.answer(here, reply, |volume| async move {
-                volume.setxattr(caller, inode, &name, &value, mode).await.map(nothing)
-            }),
+            Request::SetXattr { name, value, mode, kill_set_gid } => {
+                self.answer(here, reply, |volume| async move {
+                    let set = volume.setxattr(caller, inode, &name, &value, mode, kill_set_gid);
+                    set.await.map(nothing)
+                })
+            }
             Request::GetXattr { name, size } => {
                 self.answer(
                     here,

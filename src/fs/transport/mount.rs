@@ -134,6 +134,9 @@ pub(super) fn negotiate(config: &mut KernelConfig, ring: bool) -> bool {
         InitFlags::FUSE_HANDLE_KILLPRIV_V2,
         InitFlags::FUSE_ASYNC_DIO,
         InitFlags::FUSE_EXPLICIT_INVAL_DATA,
+        InitFlags::FUSE_POSIX_ACL,
+        // What the umask takes off depends on the directory's default list.
+        InitFlags::FUSE_DONT_MASK,
     ];
     for flag in wanted {
         // Older kernels do without.
@@ -142,5 +145,6 @@ pub(super) fn negotiate(config: &mut KernelConfig, ring: bool) -> bool {
     let _ = config.set_max_write(REQUEST_BYTES_MAX);
     let _ = config.set_max_readahead(REQUEST_BYTES_MAX);
     let _ = config.set_max_background(BACKGROUND_MAX);
-    ring && config.add_capabilities(InitFlags::FUSE_OVER_IO_URING).is_ok()
+    // The binding can't read the requests that this makes longer; over the ring it isn't asked.
+    ring && config.add_capabilities(InitFlags::FUSE_OVER_IO_URING | InitFlags::FUSE_SETXATTR_EXT).is_ok()
 }

@@ -37,7 +37,7 @@ fn none() -> Bytes {
 }
 
 fn new(kind: Kind, permissions: u16, device: u32) -> NewInode {
-    NewInode { kind, permissions, device, target: Vec::new() }
+    NewInode { kind, permissions, umask: 0, device, target: Vec::new() }
 }
 
 #[test]
@@ -55,12 +55,18 @@ fn names_and_what_is_made_of_them() {
     is(1, none(), b"name\0", Request::Lookup { name: name.clone() });
     is(10, none(), b"name\0", Request::Unlink { name: name.clone() });
     is(11, none(), b"name\0", Request::RemoveDirectory { name: name.clone() });
+    let masked = |new: NewInode| NewInode { umask: 0o22, ..new };
     let fifo = none().words(&[libc::S_IFIFO | 0o640, 0x0801, 0o22, 0]);
-    is(8, fifo, b"name\0", Request::Make { name: name.clone(), new: new(Kind::Fifo, 0o640, 0x0801) });
+    is(8, fifo, b"name\0", Request::Make { name: name.clone(), new: masked(new(Kind::Fifo, 0o640, 0x0801)) });
     let directory = none().words(&[libc::S_IFDIR | 0o1755, 0o22]);
-    is(9, directory, b"name\0", Request::Make { name: name.clone(), new: new(Kind::Directory, 0o1755, 0) });
+    is(
+        9,
+        directory,
+        b"name\0",
+        Request::Make { name: name.clone(), new: masked(new(Kind::Directory, 0o1755, 0)) },
+    );
     let file = none().words(&[libc::O_RDWR as u32, libc::S_IFREG | 0o4711, 0o22, 0]);
-    is(35, file, b"name\0", Request::Create { name: name.clone(), new: new(Kind::File, 0o4711, 0) });
+    is(35, file, b"name\0", Request::Create { name: name.clone(), new: masked(new(Kind::File, 0o4711, 0)) });
     let link = NewInode { target: b"to".to_vec(), ..new(Kind::Symlink, 0o777, 0) };
     is(6, none(), b"name\0to\0", Request::Make { name: name.clone(), new: link });
     is(13, none().longs(&[5]), b"name\0", Request::Link { inode: Inode(5), name: name.clone() });
@@ -124,11 +130,16 @@ fn content() {
 #[test]
 fn attributes_by_name() {
     let name = b"user.a".to_vec();
-    let set = |mode| Request::SetXattr { name: name.clone(), value: b"va\0ue".to_vec(), mode };
-    is(21, none().words(&[5, 0]), b"user.a\0va\0ue", set(XattrMode::Any));
-    is(21, none().words(&[5, 1]), b"user.a\0va\0ue", set(XattrMode::Create));
-    is(21, none().words(&[5, 2]), b"user.a\0va\0ue", set(XattrMode::Replace));
-    assert_eq!(decode(21, none().words(&[6, 0]), b"user.a\0va\0ue"), Err(Errno::EINVAL));
+    let set_or = |mode, kill_set_gid| {
+        let value = b"va\0ue".to_vec();
+        Request::SetXattr { name: name.clone(), value, mode, kill_set_gid: Some(kill_set_gid) }
+    };
+    let set = |mode| set_or(mode, false);
+    is(21, none().words(&[5, 0, 0, 0]), b"user.a\0va\0ue", set(XattrMode::Any));
+    is(21, none().words(&[5, 1, 0, 0]), b"user.a\0va\0ue", set(XattrMode::Create));
+    is(21, none().words(&[5, 2, 0, 0]), b"user.a\0va\0ue", set(XattrMode::Replace));
+    is(21, none().words(&[5, 0, 1, 0]), b"user.a\0va\0ue", set_or(XattrMode::Any, true));
+    assert_eq!(decode(21, none().words(&[6, 0, 0, 0]), b"user.a\0va\0ue"), Err(Errno::EINVAL));
     is(22, none().words(&[64, 0]), b"user.a\0", Request::GetXattr { name: name.clone(), size: 64 });
     is(23, none().words(&[64, 0]), b"", Request::ListXattr { size: 64 });
     is(24, none(), b"user.a\0", Request::RemoveXattr { name });

@@ -41,6 +41,9 @@ mod valid {
 /// `FUSE_WRITE_KILL_SUIDGID`.
 const WRITE_KILL_SET_ID: u32 = 1 << 2;
 
+/// `FUSE_SETXATTR_ACL_KILL_SGID`.
+const SETXATTR_KILL_SET_GID: u32 = 1 << 0;
+
 /// Numbers in the bytes of an operation's header.
 struct Fields<'a>(&'a [u8]);
 
@@ -111,13 +114,17 @@ pub fn request(opcode: u32, operation: &[u8], mut rest: &[u8]) -> Answer<Request
             let kind = request::kind_of_mode(fields.word(0)?).ok_or(Errno::EINVAL)?;
             Request::Make {
                 name: text(rest)?,
-                new: request::new_inode(kind, fields.word(0)?, fields.word(4)?),
+                new: request::new_inode(kind, fields.word(0)?, fields.word(8)?, fields.word(4)?),
             }
         }
         9 => {
-            Request::Make { name: text(rest)?, new: request::new_inode(Kind::Directory, fields.word(0)?, 0) }
+            let new = request::new_inode(Kind::Directory, fields.word(0)?, fields.word(4)?, 0);
+            Request::Make { name: text(rest)?, new }
         }
-        35 => Request::Create { name: text(rest)?, new: request::new_inode(Kind::File, fields.word(4)?, 0) },
+        35 => {
+            let new = request::new_inode(Kind::File, fields.word(4)?, fields.word(8)?, 0);
+            Request::Create { name: text(rest)?, new }
+        }
         10 => Request::Unlink { name: text(rest)? },
         11 => Request::RemoveDirectory { name: text(rest)? },
         12 => rename(&fields, 0, rest)?,
@@ -136,7 +143,8 @@ pub fn request(opcode: u32, operation: &[u8], mut rest: &[u8]) -> Answer<Request
             let name = text(rest)?;
             let value = rest.get(..fields.word(0)? as usize).ok_or(Errno::EINVAL)?.to_vec();
             let mode = request::xattr_mode(fields.word(4)? as i32);
-            Request::SetXattr { name, value, mode }
+            let kill_set_gid = Some(fields.word(8)? & SETXATTR_KILL_SET_GID != 0);
+            Request::SetXattr { name, value, mode, kill_set_gid }
         }
         22 => Request::GetXattr { name: text(rest)?, size: fields.word(0)? },
         23 => Request::ListXattr { size: fields.word(0)? },
