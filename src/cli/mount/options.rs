@@ -168,8 +168,6 @@ pub struct KernelOptions {
     pub suid: Option<bool>,
     /// Programs may be run.
     pub no_exec: bool,
-    /// Access times stay as they are.
-    pub no_atime: bool,
     /// All writing is synchronous.
     pub sync: bool,
     /// Directory changes are synchronous.
@@ -249,7 +247,7 @@ enum Meaning {
 fn classify(option: &str) -> Result<Meaning, String> {
     let kernel = |change: fn(&mut KernelOptions)| Ok(Meaning::Kernel(Box::new(change)));
     match option {
-        // What mount(8), systemd and /etc/fstab leave behind.
+        // What mount(8), systemd and /etc/fstab leave behind. Access times stay as they are in any case.
         ""
         | "defaults"
         | "auto"
@@ -261,6 +259,8 @@ fn classify(option: &str) -> Result<Meaning, String> {
         | "users"
         | "owner"
         | "group"
+        | "noatime"
+        | "atime"
         | "relatime"
         | "strictatime"
         | "norelatime"
@@ -277,8 +277,6 @@ fn classify(option: &str) -> Result<Meaning, String> {
         // Of opposites the last one counts.
         "noexec" => kernel(|kernel| kernel.no_exec = true),
         "exec" => kernel(|kernel| kernel.no_exec = false),
-        "noatime" => kernel(|kernel| kernel.no_atime = true),
-        "atime" => kernel(|kernel| kernel.no_atime = false),
         "sync" => kernel(|kernel| kernel.sync = true),
         "async" => kernel(|kernel| kernel.sync = false),
         "dirsync" => kernel(|kernel| kernel.dir_sync = true),

@@ -153,7 +153,6 @@ fn settings(options: &Options) -> Settings {
         dev: kernel.dev.unwrap_or(root),
         suid: kernel.suid.unwrap_or(root),
         no_exec: kernel.no_exec,
-        no_atime: kernel.no_atime,
         sync: kernel.sync,
         dir_sync: kernel.dir_sync,
         allow_other: options.allow_other,

@@ -27,8 +27,6 @@ pub struct Settings {
     pub suid: bool,
     /// Programs can't be run.
     pub no_exec: bool,
-    /// Access times stay as they are.
-    pub no_atime: bool,
     /// All writing is synchronous.
     pub sync: bool,
     /// Directory changes are synchronous.
@@ -102,7 +100,8 @@ pub fn mount(
     add(settings.dev, MountOption::Dev);
     add(settings.suid, MountOption::Suid);
     add(settings.no_exec, MountOption::NoExec);
-    add(settings.no_atime, MountOption::NoAtime);
+    // The kernel leaves access times to the filesystem, which doesn't see what is read from memory: the table of mounts says what is so.
+    add(true, MountOption::NoAtime);
     add(settings.sync, MountOption::Sync);
     add(settings.dir_sync, MountOption::DirSync);
     add(settings.auto_unmount, MountOption::AutoUnmount);
