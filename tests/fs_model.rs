@@ -334,7 +334,7 @@ impl Model {
         let data: Vec<u8> = (0..length).map(|i| byte.wrapping_add(i as u8)).collect();
         let (inode, written) = (self.nodes[file].inode, data.clone());
         let got = run(&self.volume, Near::Inode(inode), |v| async move {
-            v.write(ROOT_CALLER, inode, offset, written, false).await
+            v.write(ROOT_CALLER, inode, offset, written, WriteEffects::default()).await
         });
         assert_eq!(got, Ok(length as u32));
         let content = &mut self.nodes[file].content;

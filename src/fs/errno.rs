@@ -24,7 +24,7 @@
 //! | ENODATA, ERANGE, E2BIG | attributes: none by that name, no room for it, longer than 64 KiB | |
 //! | ENXIO | SEEK_DATA and SEEK_HOLE beyond the end, or no data behind | |
 //! | ENOTTY | every ioctl | there are none |
-//! | ENOSYS | open, opendir, flush, TMPFILE | said to the kernel once, which then does without asking |
+//! | ENOSYS | open, flush, TMPFILE; with `-o writeback_cache` lseek, but not open | said to the kernel once, which then does without asking |
 
 use crate::engine::{ReadError, WriteError};
 

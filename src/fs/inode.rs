@@ -229,7 +229,7 @@ impl Volume {
             }
         }
         if nothing_to_change(&set) {
-            return self.change_of_nothing(&part, caller, inode, record).await;
+            return self.change_of_nothing(&part, caller, inode, record, set.changed).await;
         }
         let now = self.now();
         let list = match set.permissions {
@@ -272,14 +272,15 @@ impl Volume {
         caller: Caller,
         inode: Inode,
         record: InodeRecord,
+        changed: Option<Time>,
     ) -> Answer<Attributes> {
-        let now = self.now();
+        let changed = changed.unwrap_or_else(|| self.now());
         let may_strip = caller.uid == 0 || caller.uid == record.uid;
         self.update(part, inode, Batch::new(), move |live| {
             if may_strip {
                 live.strip_set_id(caller.uid, caller.gid);
             }
-            live.changed = now;
+            live.changed = changed;
         })
         .await?;
         self.look_at(part, inode, 0).await

@@ -122,9 +122,9 @@ impl Volume {
                 break;
             }
             let (volume, offset) = (self.clone(), to_offset + copied);
-            let kill_set_id = caller.uid != 0;
+            let effects = WriteEffects { kill_set_id: caller.uid != 0, keep_times: false };
             let written =
-                at(&here, &there, async move { volume.write(caller, to, offset, bytes, kill_set_id).await })
+                at(&here, &there, async move { volume.write(caller, to, offset, bytes, effects).await })
                     .await?;
             copied += u64::from(written);
         }

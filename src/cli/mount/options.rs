@@ -134,6 +134,9 @@ pub struct Options {
     /// Leave the parameter enable_uring of the kernel's fuse module as it is
     #[arg(long, help_heading = "Kernel")]
     pub no_enable_uring: bool,
+    /// Let the kernel hold writes back until a file is closed or synced, or for some 30 seconds: faster, and lost if the daemon dies before
+    #[arg(long, help_heading = "Kernel")]
+    pub writeback_cache: bool,
     /// Threads that take requests from /dev/fuse
     #[arg(long, default_value_t = 8, value_name = "N", help_heading = "Kernel")]
     pub threads: usize,
@@ -157,6 +160,13 @@ pub struct Options {
     /// Set if a mount that is there is to be changed: the options as they were given
     #[arg(skip)]
     pub remount: Option<String>,
+}
+
+impl Options {
+    /// Whether the kernel holds writes back. Never those that would be refused, after a remount for writing.
+    pub(super) fn holds_back(&self) -> bool {
+        self.writeback_cache && !self.read_only
+    }
 }
 
 /// Standard mount options that the kernel carries out.

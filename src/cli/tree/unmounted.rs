@@ -216,10 +216,9 @@ impl Tree for UnmountedTree {
         let mut at = offset;
         for step in bytes.chunks(STEP_BYTES) {
             let (from, data) = (at, step.to_vec());
-            self.on(
-                file,
-                |volume, inode| async move { volume.write(caller, inode, from, data, false).await },
-            )?;
+            self.on(file, |volume, inode| async move {
+                volume.write(caller, inode, from, data, WriteEffects::default()).await
+            })?;
             at += step.len() as u64;
         }
         Ok(())

@@ -51,8 +51,10 @@ fn read(volume: &Volume, inode: Inode) -> Vec<u8> {
 }
 
 fn write(volume: &Volume, inode: Inode, content: Vec<u8>) {
-    run(volume, Near::Inode(inode), |v| async move { v.write(ROOT, inode, 0, content, false).await })
-        .unwrap();
+    run(volume, Near::Inode(inode), |v| async move {
+        v.write(ROOT, inode, 0, content, WriteEffects::default()).await
+    })
+    .unwrap();
 }
 
 fn check(volume: &Volume) -> Vec<Finding> {

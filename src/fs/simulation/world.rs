@@ -335,9 +335,11 @@ async fn perform_held(volume: &Volume, operation: Operation, held: &mut Vec<Inod
         Operation::Write(path, offset, data) => {
             let inode = resolve(volume, &path, held).await?;
             let near = Near::Inode(inode);
-            within(volume, near, |v| async move { v.write(CALLER, inode, offset, data, false).await })
-                .await
-                .map(drop)
+            within(volume, near, |v| async move {
+                v.write(CALLER, inode, offset, data, WriteEffects::default()).await
+            })
+            .await
+            .map(drop)
         }
         Operation::Truncate(path, size) => {
             let inode = resolve(volume, &path, held).await?;

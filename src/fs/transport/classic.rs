@@ -60,7 +60,7 @@ fn bytes(name: &OsStr) -> Vec<u8> {
 
 impl Filesystem for Classic {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        let agreed = negotiate(config, self.ring.load(Ordering::SeqCst));
+        let agreed = negotiate(config, self.ring.load(Ordering::SeqCst), self.dispatch.writeback_cache());
         self.ring.store(agreed, Ordering::SeqCst);
         Ok(())
     }
@@ -201,9 +201,8 @@ impl Filesystem for Classic {
         self.pass(request, new_parent, link, Answerer::Entry(reply));
     }
 
-    /// Not needed, the kernel is told once: then an opening costs no request at all.
-    fn open(&self, _request: &Request, _number: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        reply.error(fuser::Errno::ENOSYS);
+    fn open(&self, request: &Request, number: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        self.pass(request, number, Asked::Open, Answerer::Opened(reply));
     }
 
     fn opendir(&self, request: &Request, number: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -248,7 +247,8 @@ impl Filesystem for Classic {
         reply: ReplyWrite,
     ) {
         let kill_set_id = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        let write = Asked::Write { offset, data: data.to_vec(), kill_set_id };
+        let held_back = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        let write = Asked::Write { offset, data: data.to_vec(), kill_set_id, held_back };
         self.pass(request, number, write, Answerer::Count(reply));
     }
 

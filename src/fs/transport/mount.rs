@@ -123,7 +123,7 @@ pub fn mount(
 }
 
 /// Says to the kernel what we can do and want; whether requests will come over io_uring, if that is asked for.
-pub(super) fn negotiate(config: &mut KernelConfig, ring: bool) -> bool {
+pub(super) fn negotiate(config: &mut KernelConfig, ring: bool, writeback_cache: bool) -> bool {
     let wanted = [
         InitFlags::FUSE_PARALLEL_DIROPS,
         InitFlags::FUSE_DO_READDIRPLUS,
@@ -137,7 +137,7 @@ pub(super) fn negotiate(config: &mut KernelConfig, ring: bool) -> bool {
         // What the umask takes off depends on the directory's default list.
         InitFlags::FUSE_DONT_MASK,
     ];
-    for flag in wanted {
+    for flag in wanted.into_iter().chain(writeback_cache.then_some(InitFlags::FUSE_WRITEBACK_CACHE)) {
         // Older kernels do without.
         let _ = config.add_capabilities(flag);
     }

@@ -3,6 +3,7 @@
 use super::encode::{self, FOR_EVER, Filling};
 use super::wire::{self, Header, Request};
 use crate::fs::errno::Errno;
+use crate::fs::transport::dispatch::Opened;
 use crate::fs::transport::request::Listing;
 use crate::fs::types::*;
 
@@ -110,9 +111,14 @@ fn attributes_to_set() {
 fn content() {
     let moved = |size: u32, flags: u32| none().longs(&[0, 8192]).words(&[size, flags]).longs(&[0, 0]);
     is(15, moved(4096, 0), b"", Request::Read { offset: 8192, size: 4096 });
-    let written = |kill_set_id| Request::Write { offset: 8192, data: b"data".to_vec(), kill_set_id };
-    is(16, moved(4, 0), b"data", written(false));
-    is(16, moved(4, 4), b"data", written(true));
+    let written = |kill_set_id, held_back| {
+        let data = b"data".to_vec();
+        Request::Write { offset: 8192, data, kill_set_id, held_back }
+    };
+    is(16, moved(4, 0), b"data", written(false, false));
+    is(16, moved(4, 4), b"data", written(true, false));
+    is(16, moved(4, 1), b"data", written(false, true));
+    is(14, none().words(&[2, 0]), b"", Request::Open);
     assert_eq!(decode(16, moved(5, 0), b"data"), Err(Errno::EINVAL));
     is(28, moved(4096, 0), b"", Request::List(Listing { offset: 8192, size: 4096, attributes: false }));
     is(44, moved(4096, 0), b"", Request::List(Listing { offset: 8192, size: 4096, attributes: true }));
@@ -147,7 +153,7 @@ fn attributes_by_name() {
 
 #[test]
 fn what_costs_nothing_is_refused_once_and_what_is_unknown_too() {
-    for opcode in [14, 25, 34, 40, 51, 4096, 0] {
+    for opcode in [25, 34, 40, 51, 4096, 0] {
         assert_eq!(decode(opcode, none(), b"name\0"), Err(Errno::ENOSYS), "{opcode}");
     }
     assert_eq!(decode(39, none(), b""), Err(Errno::ENOTTY));
@@ -215,7 +221,9 @@ fn replies_have_the_kernels_layout() {
     let expected = [none().longs(&[0, 0, FOR_EVER]).0, vec![0; 104]].concat();
     assert_eq!(encoded(encode::no_entry), expected);
     assert_eq!(encoded(encode::created), none().longs(&[0]).words(&[0x22, 0]).0);
-    assert_eq!(encoded(encode::opened), none().longs(&[0, 0]).0);
+    for (opened, flags) in [(Opened::File, 2), (Opened::Directory, 0), (Opened::Control, 1)] {
+        assert_eq!(encoded(|to| encode::opened(to, opened)), none().longs(&[0]).words(&[flags, 0]).0);
+    }
     let found = Statistics { total_bytes: 1 << 20, available_bytes: 1 << 19, inodes: 3 };
     let expected = none().longs(&[256, 128, 128, 515, 512]).words(&[4096, 255, 4096]).0;
     assert_eq!(encoded(|to| encode::statistics(to, &found)), [expected, vec![0; 28]].concat());

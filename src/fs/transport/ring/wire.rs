@@ -38,6 +38,8 @@ mod valid {
     pub(super) const KILL_SET_ID: u32 = 1 << 11;
 }
 
+/// `FUSE_WRITE_CACHE`.
+const WRITE_HELD_BACK: u32 = 1 << 0;
 /// `FUSE_WRITE_KILL_SUIDGID`.
 const WRITE_KILL_SET_ID: u32 = 1 << 2;
 
@@ -96,7 +98,7 @@ pub fn header(bytes: &[u8]) -> Answer<Header> {
 /// What a request asks for: `operation` is the operation's own header (what lies behind it is ignored), `rest` what follows it.
 ///
 /// # Errors
-/// ENOSYS for what we don't do (among it OPEN and FLUSH: the kernel is told once, then they cost nothing), EINVAL for what
+/// ENOSYS for what we don't do (among it FLUSH: the kernel is told once, then it costs nothing), EINVAL for what
 /// can't be read, and what an operation doesn't know.
 pub fn request(opcode: u32, operation: &[u8], mut rest: &[u8]) -> Answer<Request> {
     let fields = Fields(operation);
@@ -130,11 +132,14 @@ pub fn request(opcode: u32, operation: &[u8], mut rest: &[u8]) -> Answer<Request
         12 => rename(&fields, 0, rest)?,
         45 => rename(&fields, fields.word(8)?, rest)?,
         13 => Request::Link { inode: fields.inode(0)?, name: text(rest)? },
+        14 => Request::Open,
         15 => Request::Read { offset: fields.long(8)?, size: fields.word(16)? },
         16 => {
             let data = rest.get(..fields.word(16)? as usize).ok_or(Errno::EINVAL)?.to_vec();
-            let kill_set_id = fields.word(20)? & WRITE_KILL_SET_ID != 0;
-            Request::Write { offset: fields.long(8)?, data, kill_set_id }
+            let flags = fields.word(20)?;
+            let kill_set_id = flags & WRITE_KILL_SET_ID != 0;
+            let held_back = flags & WRITE_HELD_BACK != 0;
+            Request::Write { offset: fields.long(8)?, data, kill_set_id, held_back }
         }
         17 => Request::StatFilesystem,
         18 | 29 => Request::Release,
