@@ -7,6 +7,7 @@
 //! | EIO | fsync, once the disk has failed to sync | who asks whether bytes are safe is told that they aren't, again each time |
 //! | EROFS | any change, once the disk has failed, or in a store that was opened for reading | as ext4 with `errors=remount-ro` |
 //! | ENOSPC | a change that the disk below has no room for | what frees space may use a reserve, so a full disk can be emptied |
+//! | ENOSPC | an extended attribute by whose name all names of the inode would be longer than 64 KiB | they couldn't be listed any more; ext4 has less room |
 //! | EFBIG | beyond 2^32 chunks, or 2^63 bytes | chunks are counted in 32 bits |
 //! | ENAMETOOLONG | a name of more than 255 bytes; a symlink's target of more than 4095 | the limits of Linux |
 //! | EMLINK | more than 2^31 - 1 names of a file, or directories in one | the count in the record |
