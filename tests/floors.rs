@@ -43,7 +43,7 @@ const FLOORS: &[&[&str]] = &[
     &["engine"],
     &["fs/types", "fs/errno", "fs/chunk"],
     &["fs/operation", "fs/journal", "fs/traffic"],
-    &["fs/keys", "fs/attributes"],
+    &["fs/keys", "fs/attributes", "fs/acl"],
     &["fs/state"],
     // One facade over rooms that share its type.
     &[
@@ -55,6 +55,7 @@ const FLOORS: &[&[&str]] = &[
         "fs/content",
         "fs/space",
         "fs/xattr",
+        "fs/access",
         "fs/whereabouts",
         "fs/lookup",
         "fs/listing",

@@ -5,6 +5,8 @@ mod fixture;
 #[path = "mount/raw.rs"]
 mod raw;
 
+#[path = "mount/acl.rs"]
+mod acl;
 #[path = "mount/control.rs"]
 mod control;
 #[path = "mount/life.rs"]
@@ -15,6 +17,8 @@ mod listing;
 mod posix;
 #[path = "mount/reshard.rs"]
 mod reshard;
+#[path = "mount/writeback.rs"]
+mod writeback;
 
 use fixture::Place;
 use std::collections::BTreeSet;
@@ -214,8 +218,10 @@ fn mappings_holes_and_what_cannot_be() {
 
     let sparse = File::create(place.at("sparse")).unwrap();
     sparse.write_all_at(b"end", 10 << 20).unwrap();
-    assert_eq!(raw::seek(&sparse, 0, libc::SEEK_HOLE).unwrap(), 0);
-    assert!(raw::seek(&sparse, 0, libc::SEEK_DATA).unwrap() > 9 << 20);
+    if !fixture::holds_back() {
+        assert_eq!(raw::seek(&sparse, 0, libc::SEEK_HOLE).unwrap(), 0);
+        assert!(raw::seek(&sparse, 0, libc::SEEK_DATA).unwrap() > 9 << 20);
+    }
     assert!(sparse.metadata().unwrap().blocks() < 1000);
     raw::allocate(&sparse, libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE, 10 << 20, 3).unwrap();
     assert_eq!(sparse.metadata().unwrap().len(), (10 << 20) + 3);

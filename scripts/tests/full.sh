@@ -41,6 +41,17 @@ assert full > 1000, full
 print(f"full after {full} files")
 for i in range(full):
     assert open(f"{mnt}/f{i}", "rb").read() == content(i), i
+# Who asks for space before writing is told at once, and nothing changes.
+before = os.stat(f"{mnt}/f0")
+fd = os.open(f"{mnt}/f0", os.O_WRONLY)
+for length in (1 << 30, 100 << 20):
+    try:
+        os.posix_fallocate(fd, 0, length)
+        raise AssertionError(f"{length} bytes of a full disk are promised")
+    except OSError as e:
+        assert e.errno == errno.ENOSPC, e
+os.close(fd)
+assert os.stat(f"{mnt}/f0") == before
 # On the full disk: removing works, renaming works, truncating works.
 os.rename(f"{mnt}/f1", f"{mnt}/renamed")
 os.rename(f"{mnt}/renamed", f"{mnt}/f1")

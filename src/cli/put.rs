@@ -64,10 +64,16 @@ fn replace(tree: &dyn Tree, place: &Place, source: &mut dyn Read) -> Result<(), 
     let path = directory.path.join(&place.name);
     let failed = |error: io::Error| said(&path, &error);
     let temporary = OsString::from(format!(".bitkv-put.{}", std::process::id()));
-    let new = NewInode { kind: Kind::File, permissions: 0o600, device: 0, target: Vec::new() };
+    // As somebody else's, nobody else may look at it before it is as it shall be.
+    let permissions = if place.before.is_some() { 0o600 } else { 0o666 };
+    let new =
+        NewInode { kind: Kind::File, permissions, umask: current_umask(), device: 0, target: Vec::new() };
     let file = tree.make(directory, &temporary, new).map_err(failed)?;
     let filled = fill(tree, &file, source, &path)
-        .and_then(|()| tree.set(&file, attributes(place)).map_err(failed))
+        .and_then(|()| match &place.before {
+            Some(before) => take_over(tree, before, &file).map_err(failed),
+            None => Ok(()),
+        })
         .and_then(|()| tree.rename(directory, &temporary, OsStr::new(&place.name)).map_err(failed));
     if filled.is_err() {
         // The first failure is the one to tell.
@@ -92,17 +98,29 @@ fn fill(tree: &dyn Tree, file: &Node, source: &mut dyn Read, path: &Path) -> Res
     }
 }
 
-/// Those of the file that was there; else what a new file gets.
-fn attributes(place: &Place) -> SetAttributes {
-    match place.before.as_ref().map(|before| before.attributes) {
-        Some(before) => SetAttributes {
-            permissions: Some(before.permissions),
-            uid: Some(before.uid),
-            gid: Some(before.gid),
-            ..SetAttributes::default()
-        },
-        None => SetAttributes { permissions: Some(0o666 & !current_umask()), ..SetAttributes::default() },
+/// The attributes of the file that was there, also those by name, of which one may say who may do what with it; but not those of `security.`, which
+/// go with content.
+fn take_over(tree: &dyn Tree, before: &Node, file: &Node) -> io::Result<()> {
+    let attributes = before.attributes;
+    let set = SetAttributes {
+        permissions: Some(attributes.permissions),
+        uid: Some(attributes.uid),
+        gid: Some(attributes.gid),
+        ..SetAttributes::default()
+    };
+    tree.set(file, set)?;
+    let names = tree.xattr_names(before)?;
+    for inherited in tree.xattr_names(file)? {
+        if !names.contains(&inherited) {
+            tree.remove_xattr(file, &inherited)?;
+        }
     }
+    for name in names.iter().filter(|name| !name.starts_with(b"security.")) {
+        if let Some(value) = tree.xattr(before, name)? {
+            tree.set_xattr(file, name, &value)?;
+        }
+    }
+    Ok(())
 }
 
 fn current_umask() -> u16 {

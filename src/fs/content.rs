@@ -72,19 +72,19 @@ impl Volume {
         Ok(bytes)
     }
 
-    /// Writes all of it, or nothing. `kill_set_id`: clear set-id bits.
+    /// Writes all of it, or nothing.
     pub async fn write(
         &self,
         caller: Caller,
         inode: Inode,
         offset: u64,
         data: Vec<u8>,
-        kill_set_id: bool,
+        effects: WriteEffects,
     ) -> Answer<u32> {
         Operation::on_range("write", inode, offset, data.len() as u64).begins();
         let part = self.part_of_inode(inode).clone();
         let _guard = lock(&part, LockKey::Inode(inode)).await;
-        let ticket = self.write_locked(&part, caller, inode, offset, &data, kill_set_id).await?;
+        let ticket = self.write_locked(&part, caller, inode, offset, &data, effects).await?;
         part.settle(ticket).await?;
         Ok(data.len() as u32)
     }
@@ -97,7 +97,7 @@ impl Volume {
         inode: Inode,
         offset: u64,
         data: &[u8],
-        kill_set_id: bool,
+        effects: WriteEffects,
     ) -> Answer<Ticket> {
         let mut record = self.load(part, inode).await?;
         if record.kind != Kind::File {
@@ -105,10 +105,12 @@ impl Volume {
         }
         let end = offset.checked_add(data.len() as u64).filter(|end| *end <= self.size_max());
         let end = end.ok_or(Errno::EFBIG)?;
-        let now = self.now();
-        record.modified = now;
-        record.changed = now;
-        if kill_set_id {
+        if !effects.keep_times {
+            let now = self.now();
+            record.modified = now;
+            record.changed = now;
+        }
+        if effects.kill_set_id {
             record.strip_set_id(caller.uid, caller.gid);
         }
         let size = record.size.max(end);

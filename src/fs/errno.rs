@@ -7,6 +7,7 @@
 //! | EIO | fsync, once the disk has failed to sync | who asks whether bytes are safe is told that they aren't, again each time |
 //! | EROFS | any change, once the disk has failed, or in a store that was opened for reading | as ext4 with `errors=remount-ro` |
 //! | ENOSPC | a change that the disk below has no room for | what frees space may use a reserve, so a full disk can be emptied |
+//! | ENOSPC | an extended attribute by whose name all names of the inode would be longer than 64 KiB | they couldn't be listed any more; ext4 has less room |
 //! | EFBIG | beyond 2^32 chunks, or 2^63 bytes | chunks are counted in 32 bits |
 //! | ENAMETOOLONG | a name of more than 255 bytes; a symlink's target of more than 4095 | the limits of Linux |
 //! | EMLINK | more than 2^31 - 1 names of a file, or directories in one | the count in the record |
@@ -17,12 +18,14 @@
 //! | EEXIST, ENOTDIR, EISDIR, EINVAL | names: as POSIX says of each call | |
 //! | EINVAL | RENAME_WHITEOUT | overlay filesystems then make their whiteouts by themselves |
 //! | EINVAL | an extended attribute whose name is a prefix alone (`user.`) | as local disks |
-//! | EOPNOTSUPP | attributes outside of `user.`, `trusted.` and `security.`, so also access control lists | they aren't enforced, so they must not seem to be |
+//! | EOPNOTSUPP | attributes outside of `user.`, `trusted.` and `security.`, but for access control lists; those of a symbolic link | nobody would know what they mean |
+//! | EINVAL | an access control list that is malformed | as local disks |
+//! | EACCES | a default access control list for something else than a directory | as local disks |
 //! | EOPNOTSUPP | fallocate that collapses or inserts a range | a program then copies, as on most filesystems |
 //! | ENODATA, ERANGE, E2BIG | attributes: none by that name, no room for it, longer than 64 KiB | |
 //! | ENXIO | SEEK_DATA and SEEK_HOLE beyond the end, or no data behind | |
 //! | ENOTTY | every ioctl | there are none |
-//! | ENOSYS | open, opendir, flush, TMPFILE | said to the kernel once, which then does without asking |
+//! | ENOSYS | open, flush, TMPFILE; with `-o writeback_cache` lseek, but not open | said to the kernel once, which then does without asking |
 
 use crate::engine::{ReadError, WriteError};
 

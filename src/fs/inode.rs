@@ -1,5 +1,6 @@
 //! Inodes: in memory while the kernel knows them, attributes, and their end. Knows nothing of names.
 
+use super::acl::AclKind;
 use super::attributes::{InodeRecord, RECORD_BYTES_MIN};
 use super::errno::Errno;
 use super::keys;
@@ -228,11 +229,19 @@ impl Volume {
             }
         }
         if nothing_to_change(&set) {
-            return self.change_of_nothing(&part, caller, inode, record).await;
+            return self.change_of_nothing(&part, caller, inode, record, set.changed).await;
         }
         let now = self.now();
+        let list = match set.permissions {
+            Some(permissions) => self.acl_after_chmod(&part, inode, &record, permissions).await?,
+            None => None,
+        };
         match set.size {
             Some(size) => {
+                // The kernel never sets both at once, and one commit couldn't hold what may have to be removed besides.
+                if list.is_some() {
+                    return Err(Errno::EINVAL);
+                }
                 apply(&mut record, caller, &set, now);
                 self.resize(&part, inode, record, size).await?;
             }
@@ -244,7 +253,11 @@ impl Volume {
                         record.overruled = settled;
                     }
                 };
-                self.update(&part, inode, Batch::new(), change).await?;
+                let mut batch = Batch::new();
+                if let Some(list) = list {
+                    batch.put(keys::xattr(inode, AclKind::Access.name()), list.encode());
+                }
+                self.update(&part, inode, batch, change).await?;
             }
         }
         let attributes = part.with(|_, state| state.live.get(&inode).map(|live| self.shown(inode, live)));
@@ -259,14 +272,15 @@ impl Volume {
         caller: Caller,
         inode: Inode,
         record: InodeRecord,
+        changed: Option<Time>,
     ) -> Answer<Attributes> {
-        let now = self.now();
+        let changed = changed.unwrap_or_else(|| self.now());
         let may_strip = caller.uid == 0 || caller.uid == record.uid;
         self.update(part, inode, Batch::new(), move |live| {
             if may_strip {
                 live.strip_set_id(caller.uid, caller.gid);
             }
-            live.changed = now;
+            live.changed = changed;
         })
         .await?;
         self.look_at(part, inode, 0).await

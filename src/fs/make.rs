@@ -3,6 +3,7 @@
 //! A new file touches one partition: entry and inode are born together, with one commit. A new directory also raises its parent's link
 //! count, which is part of the same commit.
 
+use super::acl::{Acl, AclKind};
 use super::attributes::InodeRecord;
 use super::bars::{Intent, pass_bar};
 use super::errno::Errno;
@@ -31,6 +32,8 @@ struct Birth {
     record: InodeRecord,
     content: Vec<u8>,
     entry: EntryRecord,
+    /// Access control lists that it is born with.
+    lists: Vec<(AclKind, Acl)>,
 }
 
 impl Birth {
@@ -38,10 +41,42 @@ impl Birth {
         batch
             .put(keys::entry(self.parent, &self.name), self.entry.encode())
             .put(keys::inode(self.inode), self.record.encode(&self.content));
+        for (kind, list) in &self.lists {
+            batch.put(keys::xattr(self.inode, kind.name()), list.encode());
+        }
     }
 
     fn live(&self) -> Live {
         Live { record: self.record, lookups: 1, orphan: false, listed: false }
+    }
+}
+
+/// The directory that something is born in.
+struct Parent {
+    inode: Inode,
+    record: InodeRecord,
+    /// What is made in it starts with this list.
+    default: Option<Acl>,
+}
+
+impl Parent {
+    /// The permissions and the lists of what is made in it. With a default list here, that says what is taken off what was asked for, not the
+    /// umask. A symbolic link has neither.
+    fn pass_on(&self, new: &NewInode) -> (u16, Vec<(AclKind, Acl)>) {
+        let asked = new.permissions & 0o7777;
+        let Some(default) = self.default.as_ref().filter(|_| new.kind != Kind::Symlink) else {
+            return (asked & !new.umask, Vec::new());
+        };
+        let access = default.inherited(asked);
+        let permissions = asked & 0o7000 | access.permissions();
+        let mut lists = Vec::new();
+        if access.is_extended() {
+            lists.push((AclKind::Access, access));
+        }
+        if new.kind == Kind::Directory {
+            lists.push((AclKind::Default, default.clone()));
+        }
+        (permissions, lists)
     }
 }
 
@@ -71,9 +106,9 @@ impl Volume {
             return Err(Errno::ENAMETOOLONG);
         }
         let here = self.part_of_entry(parent, name).clone();
-        let parent_record = self.parent(&here, parent).await?;
+        let parent = self.parent(&here, parent).await?;
         let number = self.next_number(&here).await?;
-        let birth = self.birth(&here, caller, parent, &parent_record, name, new, number);
+        let birth = self.birth(&here, caller, &parent, name, new, number);
         let attributes = self.shown(birth.inode, &birth.live());
         if birth.record.kind == Kind::Directory {
             self.make_directory(&here, birth).await?;
@@ -86,49 +121,49 @@ impl Volume {
     }
 
     /// The directory in which a name is to be made.
-    async fn parent(&self, here: &Part, parent: Inode) -> Answer<InodeRecord> {
+    async fn parent(&self, here: &Part, parent: Inode) -> Answer<Parent> {
         let there = self.part_of_inode(parent).clone();
         let (volume, inside) = (self.clone(), there.clone());
-        let (record, orphan) = at(here, &there, async move {
+        let (record, orphan, default) = at(here, &there, async move {
             let record = volume.load(&inside, parent).await?;
             let orphan = inside.with(|_, state| state.live.get(&parent).is_some_and(|live| live.orphan));
-            Ok((record, orphan))
+            let default = volume.acl(&inside, parent, &record, AclKind::Default).await?;
+            Ok((record, orphan, default))
         })
         .await?;
         match record.kind {
             Kind::Directory if orphan => Err(Errno::ENOENT),
-            Kind::Directory => Ok(record),
+            Kind::Directory => Ok(Parent { inode: parent, record, default }),
             _ => Err(Errno::ENOTDIR),
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what a birth certificate names")]
     fn birth(
         &self,
         here: &Part,
         caller: Caller,
-        parent: Inode,
-        parent_record: &InodeRecord,
+        parent: &Parent,
         name: &[u8],
         new: NewInode,
         number: u64,
     ) -> Birth {
         let now = self.now();
         let directory = new.kind == Kind::Directory;
-        let inherits = parent_record.permissions & 0o2000 != 0;
+        let inherits = parent.record.permissions & 0o2000 != 0;
         let set_gid = if inherits && directory { 0o2000 } else { 0 };
-        let inode = keys::new_inode(number, keys::slot_of_entry(parent, name), directory);
+        let inode = keys::new_inode(number, keys::slot_of_entry(parent.inode, name), directory);
+        let (permissions, lists) = parent.pass_on(&new);
         let record = InodeRecord {
             kind: new.kind,
-            permissions: new.permissions & 0o7777 | set_gid,
+            permissions: permissions | set_gid,
             inline: matches!(new.kind, Kind::File | Kind::Symlink),
             links: if directory { 2 } else { 1 },
             uid: caller.uid,
-            gid: if inherits { parent_record.gid } else { caller.gid },
+            gid: if inherits { parent.record.gid } else { caller.gid },
             device: if matches!(new.kind, Kind::CharDevice | Kind::BlockDevice) { new.device } else { 0 },
             size: new.target.len() as u64,
             stored_bytes: 0,
-            xattrs: 0,
+            xattrs: lists.len() as u32,
             accessed: now,
             modified: now,
             changed: now,
@@ -136,7 +171,8 @@ impl Volume {
             overruled: Number::ZERO,
         };
         let entry = EntryRecord { inode, kind: new.kind, position: new_position(here, number), time: now };
-        Birth { parent, name: name.to_vec(), inode, record, content: new.target, entry }
+        let (parent, name, content) = (parent.inode, name.to_vec(), new.target);
+        Birth { parent, name, inode, record, content, entry, lists }
     }
 
     async fn make_alone(&self, here: &Part, birth: Birth) -> Answer<()> {

@@ -1,5 +1,7 @@
 //! The filesystem: names, inodes and content over the engine's keys. It knows no transport and no segment.
 
+mod access;
+pub mod acl;
 pub mod attributes;
 mod backup;
 mod bars;

@@ -6,14 +6,16 @@ use super::state::{LockKey, Part};
 use super::types::*;
 use super::volume::{Volume, at};
 use crate::engine::locks::{lock, visible};
+use std::ops::Range;
 
 /// How much a copy moves with one commit, in bytes.
 const COPY_BYTES: u64 = 1024 * 1024;
-/// How many chunks a search for a hole looks at before others have a turn.
+/// How many chunks a search for holes looks at before others have a turn.
 const SEEK_SLICE: usize = 4096;
 
 impl Volume {
-    /// Allocates or zeros a range. Space isn't set aside: a log takes space when it is written to.
+    /// Allocates or zeros a range. ENOSPC if what is to be allocated and isn't stored yet doesn't fit on the disk as it is now. Space isn't set
+    /// aside: a log takes space when it is written to, also for what is overwritten.
     pub async fn fallocate(
         &self,
         caller: Caller,
@@ -40,6 +42,10 @@ impl Volume {
             _ => record.size,
         };
         if matches!(mode, AllocateMode::Grow | AllocateMode::KeepSize) {
+            let missing = length - self.stored_within(&part, inode, offset..end).await.min(length);
+            if missing > self.inner.store.space().map_err(|_| Errno::EIO)?.available_bytes {
+                return Err(Errno::ENOSPC);
+            }
             // Counts as a change even if no byte changes, as on local disks.
             let now = self.now();
             record.modified = now;
@@ -94,6 +100,23 @@ impl Volume {
         }
     }
 
+    /// How many bytes the stored chunks of a range take, counted as whole ones.
+    async fn stored_within(&self, part: &Part, inode: Inode, range: Range<u64>) -> u64 {
+        let chunk_bytes = u64::from(self.inner.chunk_bytes);
+        let (mut first, behind) = (range.start / chunk_bytes, range.end.div_ceil(chunk_bytes));
+        let mut stored = 0;
+        loop {
+            let found = self.chunks_from(part, inode, first, SEEK_SLICE);
+            let within = found.iter().take_while(|index| u64::from(**index) < behind).count();
+            stored += within as u64;
+            match found.last() {
+                Some(last) if within == SEEK_SLICE => first = u64::from(*last) + 1,
+                _ => return stored * chunk_bytes,
+            }
+            part.give_way().await;
+        }
+    }
+
     /// Copies a range between files (or within one) without the bytes leaving the store; returns how many.
     pub async fn copy_range(
         &self,
@@ -122,9 +145,9 @@ impl Volume {
                 break;
             }
             let (volume, offset) = (self.clone(), to_offset + copied);
-            let kill_set_id = caller.uid != 0;
+            let effects = WriteEffects { kill_set_id: caller.uid != 0, keep_times: false };
             let written =
-                at(&here, &there, async move { volume.write(caller, to, offset, bytes, kill_set_id).await })
+                at(&here, &there, async move { volume.write(caller, to, offset, bytes, effects).await })
                     .await?;
             copied += u64::from(written);
         }

@@ -105,7 +105,7 @@ pub struct SetAttributes {
     pub accessed: Option<SetTime>,
     /// Last change of content.
     pub modified: Option<SetTime>,
-    /// Last change of the inode (the kernel sends it with its write-back cache only).
+    /// Last change of the inode (the kernel sends it with its write-back cache only; by itself, that is a change of nothing).
     pub changed: Option<Time>,
     /// The kernel asks to clear set-id bits.
     pub kill_set_id: bool,
@@ -116,12 +116,23 @@ pub struct SetAttributes {
 pub struct NewInode {
     /// What it is.
     pub kind: Kind,
-    /// Permission bits, the umask applied already.
+    /// Permission bits as they were asked for.
     pub permissions: u16,
+    /// Those of them that the caller takes off. A directory's default list counts instead, if it has one.
+    pub umask: u16,
     /// Device number of a device.
     pub device: u32,
     /// Where a symbolic link leads to.
     pub target: Vec<u8>,
+}
+
+/// What a write does beside changing bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct WriteEffects {
+    /// Set-id bits go.
+    pub kill_set_id: bool,
+    /// Times stay as they are: who held the write back has its own, and sets them.
+    pub keep_times: bool,
 }
 
 /// How `rename` treats an existing target.

@@ -1,9 +1,11 @@
 //! Extended attributes: one record each, and their count in the inode's record, so that "there is none" costs nothing.
 
+use super::acl::AclKind;
+use super::attributes::InodeRecord;
 use super::errno::Errno;
 use super::keys;
 use super::operation::Operation;
-use super::state::LockKey;
+use super::state::{LockKey, Part};
 use super::types::*;
 use super::volume::Volume;
 use crate::engine::Batch;
@@ -13,6 +15,8 @@ use crate::engine::locks::{lock, visible};
 const VALUE_BYTES_MAX: usize = 64 * 1024;
 /// The longest name, in bytes.
 const NAME_BYTES_MAX: usize = 255;
+/// All names of an inode together, each with a zero byte, in bytes: what one listing can hold, less what access control lists may add.
+const NAMES_BYTES_MAX: usize = 64 * 1024 - 64;
 /// How many names are listed before others have a turn.
 const LIST_SLICE: usize = 256;
 /// Of ours, see [`Volume::made_up`].
@@ -44,8 +48,17 @@ impl Volume {
         let part = self.part_of_inode(inode).clone();
         visible(&part, &LockKey::Inode(inode)).await;
         let record = self.load(&part, inode).await?;
+        let names = self.names_of(&part, inode, &record).await;
+        part.settled().await?;
+        let hidden = |name: &[u8]| caller.uid != 0 && name.starts_with(b"trusted.");
+        let shown = names.split_inclusive(|byte| *byte == 0).filter(|name| !hidden(name));
+        Ok(shown.flatten().copied().collect())
+    }
+
+    /// Names of all extended attributes, each followed by a zero byte.
+    async fn names_of(&self, part: &Part, inode: Inode, record: &InodeRecord) -> Vec<u8> {
         if record.xattrs == 0 {
-            return Ok(Vec::new());
+            return Vec::new();
         }
         let prefix = keys::xattrs_of(inode);
         let mut names = Vec::new();
@@ -53,46 +66,51 @@ impl Volume {
         loop {
             let listed = part.with(|core, _| core.list(&prefix, after.as_deref(), LIST_SLICE));
             for (_, name) in listed.iter().filter_map(|key| keys::parse_xattr(key)) {
-                if caller.uid != 0 && name.starts_with(b"trusted.") {
-                    continue;
-                }
                 names.extend_from_slice(name);
                 names.push(0);
             }
             if listed.len() < LIST_SLICE {
-                break;
+                return names;
             }
             after = listed.into_iter().last();
             part.give_way().await;
         }
-        part.settled().await?;
-        Ok(names)
     }
 
-    /// Sets an extended attribute.
+    /// Sets an extended attribute. That of an access control list sets permission bits as well; whether set-group-ID goes with that the kernel may
+    /// have said, who knows all of the caller's groups.
     pub async fn setxattr(
         &self,
-        _caller: Caller,
+        caller: Caller,
         inode: Inode,
         name: &[u8],
         value: &[u8],
         mode: XattrMode,
+        kill_set_gid: Option<bool>,
     ) -> Answer<()> {
         Operation::on_name("setxattr", inode, name).begins();
         check_namespace(name)?;
+        if let Some(list) = AclKind::of(name) {
+            return self.set_acl(caller, inode, list, value, kill_set_gid).await;
+        }
         check_writable(name)?;
         if value.len() > VALUE_BYTES_MAX {
             return Err(Errno::E2BIG);
         }
         let part = self.part_of_inode(inode).clone();
         let _guard = lock(&part, LockKey::Inode(inode)).await;
-        self.load(&part, inode).await?;
+        let record = self.load(&part, inode).await?;
         let key = keys::xattr(inode, name);
         let exists = part.with(|core, _| core.contains(&key));
         match mode {
             XattrMode::Create if exists => return Err(Errno::EEXIST),
             XattrMode::Replace if !exists => return Err(Errno::ENODATA),
             _ => {}
+        }
+        // Looked at only where it could be: with so many of the longest names.
+        let crowded = !exists && (record.xattrs as usize + 1) * (NAME_BYTES_MAX + 1) > NAMES_BYTES_MAX;
+        if crowded && self.names_of(&part, inode, &record).await.len() + name.len() + 1 > NAMES_BYTES_MAX {
+            return Err(Errno::ENOSPC);
         }
         let now = self.now();
         let mut batch = Batch::new();
@@ -105,10 +123,13 @@ impl Volume {
     }
 
     /// Removes an extended attribute; ENODATA if there is none.
-    pub async fn removexattr(&self, _caller: Caller, inode: Inode, name: &[u8]) -> Answer<()> {
+    pub async fn removexattr(&self, caller: Caller, inode: Inode, name: &[u8]) -> Answer<()> {
         Operation::on_name("removexattr", inode, name).begins();
         check_namespace(name)?;
         check_writable(name)?;
+        if let Some(list) = AclKind::of(name) {
+            return self.set_acl(caller, inode, list, &[], None).await;
+        }
         let part = self.part_of_inode(inode).clone();
         let _guard = lock(&part, LockKey::Inode(inode)).await;
         self.load(&part, inode).await?;
@@ -135,7 +156,7 @@ fn check_namespace(name: &[u8]) -> Answer<()> {
     match known.iter().find(|prefix| name.starts_with(prefix)) {
         Some(prefix) if name.len() == prefix.len() => Err(Errno::EINVAL),
         Some(_) => Ok(()),
-        // Among them the access control lists of `system.`, which aren't enforced yet and so must not seem to be.
+        None if AclKind::of(name).is_some() => Ok(()),
         None => Err(Errno::EOPNOTSUPP),
     }
 }

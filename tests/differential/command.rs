@@ -170,6 +170,12 @@ pub enum Operation {
         fill: u8,
         flags: i32,
     },
+    /// An access control list, the default one of a directory or the other.
+    SetAcl {
+        path: Name,
+        default: bool,
+        list: Vec<u8>,
+    },
     GetXattr {
         path: Name,
         name: CString,
@@ -324,7 +330,7 @@ fn times(random: &mut Random) -> [(i64, i64); 2] {
 }
 
 fn xattr(random: &mut Random) -> CString {
-    let name: &[u8] = match random.below(20) {
+    let name: &[u8] = match random.below(24) {
         0 => b"nothing.known",
         1 => b"user.",
         2 => b"trusted.t",
@@ -332,16 +338,52 @@ fn xattr(random: &mut Random) -> CString {
         4 => b"user",
         5 => return CString::new([&b"user."[..], &[b'x'; 250]].concat()).unwrap(),
         6 => return CString::new([&b"user."[..], &[b'x'; 251]].concat()).unwrap(),
-        7..=12 => b"user.b",
+        7 => return acl_name(random.one_in(2)),
+        8..=13 => b"user.b",
         _ => b"user.a",
     };
     CString::new(name).unwrap()
 }
 
+/// The attribute that an access control list is set through.
+pub fn acl_name(default: bool) -> CString {
+    CString::from(if default { c"system.posix_acl_default" } else { c"system.posix_acl_access" })
+}
+
+/// An access control list of some entries, seldom a wrong one. The group's class may always execute, for the same reason as in a mode.
+fn acl(random: &mut Random) -> Vec<u8> {
+    const NOBODY: u32 = u32::MAX;
+    let mut may = |always: u64| (random.below(8) | always) as u16;
+    let mut entries = vec![(1, may(0), NOBODY), (4, may(1), NOBODY), (32, may(0), NOBODY)];
+    for (who, ids) in [(2, [1001, 1002, 1003]), (8, [2001, 2002, 2003])] {
+        for id in ids {
+            if random.one_in(4) {
+                entries.push((who, random.below(8) as u16, id));
+            }
+        }
+    }
+    if entries.len() > 3 || random.one_in(4) {
+        entries.push((16, random.below(8) as u16 | 1, NOBODY));
+    }
+    entries.sort_unstable();
+    match random.below(30) {
+        0 => drop(entries.pop()),
+        1 => entries.swap(0, 1),
+        2 => entries.retain(|(who, ..)| *who != 16),
+        3 => entries.clear(),
+        4 => entries[0].1 = 8,
+        _ => {}
+    }
+    let bytes = entries.iter().flat_map(|(who, may, id): &(u16, u16, u32)| {
+        who.to_le_bytes().into_iter().chain(may.to_le_bytes()).chain(id.to_le_bytes())
+    });
+    [2, 0, 0, 0].into_iter().chain(bytes).collect()
+}
+
 fn operation(random: &mut Random) -> Operation {
     let slot = random.below(SLOTS as u64) as Slot;
     let fill = random.below(255) as u8 + 1;
-    match random.below(105) {
+    match random.below(108) {
         0..=13 => {
             Operation::Open { slot, path: path(random), flags: open_flags(random), mode: new_mode(random) }
         }
@@ -416,6 +458,10 @@ fn operation(random: &mut Random) -> Operation {
         100..=101 => Operation::List { path: path(random) },
         102 if random.one_in(3) => Operation::Umask { mask: random.one_of(&[0, 0, 0, 0o22, 0o27, 0o77]) },
         103 if random.one_in(20) => Operation::Tree,
+        105..=107 => {
+            let default = random.one_in(2);
+            Operation::SetAcl { path: path(random), default, list: acl(random) }
+        }
         _ => Operation::Stat { path: path(random), follow: random.one_in(2) },
     }
 }

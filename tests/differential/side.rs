@@ -2,7 +2,7 @@
 //! tells of a command is all that must be the same on both sides.
 
 use super::calls::{self, Result};
-use super::command::{Command, Name, Operation, SLOTS, Slot, USERS};
+use super::command::{Command, Name, Operation, SLOTS, Slot, USERS, acl_name};
 use super::tree;
 use std::ffi::CStr;
 use std::fmt::Write;
@@ -174,6 +174,7 @@ impl Life {
             SetXattr { path, name, length, fill, flags } => {
                 number(calls::set_xattr(path, name, &bytes(*length, *fill), *flags)?)
             }
+            SetAcl { path, default, list } => number(calls::set_xattr(path, &acl_name(*default), list, 0)?),
             GetXattr { path, name, room } => tree::content(&calls::get_xattr(path, name, *room)?),
             ListXattr { path, room } => names_of(&calls::list_xattr(path, *room)?),
             RemoveXattr { path, name } => number(calls::remove_xattr(path, name)?),
@@ -232,6 +233,7 @@ impl Life {
             | ChangeOwner { path, .. }
             | SetTimes { path, .. }
             | SetXattr { path, .. }
+            | SetAcl { path, .. }
             | RemoveXattr { path, .. } => place(path),
             Link { from, to, .. } | Rename { from, to, .. } => {
                 place(from).into_iter().chain(place(to)).collect()

@@ -94,7 +94,13 @@ fn many_threads_in_shared_directories_leave_a_sound_store() {
                     match random.below(6) {
                         0 | 1 => {
                             let kind = random.one_of(&[Kind::File, Kind::Directory]);
-                            let new = NewInode { kind, permissions: 0o755, device: 0, target: Vec::new() };
+                            let new = NewInode {
+                                kind,
+                                permissions: 0o755,
+                                umask: 0,
+                                device: 0,
+                                target: Vec::new(),
+                            };
                             let made = run(&volume, Near::Name(root, &near), |v| async move {
                                 v.make(ROOT_CALLER, root, &name, new).await
                             });

@@ -25,7 +25,7 @@ impl Model {
         let name = self.random.one_of(&NAMES).to_vec();
         let kind = self.random.one_of(&[Kind::File, Kind::File, Kind::Directory, Kind::Symlink, Kind::Fifo]);
         let target = if kind == Kind::Symlink { b"where/ever".to_vec() } else { Vec::new() };
-        let new = NewInode { kind, permissions: 0o640, device: 0, target: target.clone() };
+        let new = NewInode { kind, permissions: 0o640, umask: 0, device: 0, target: target.clone() };
         let (at, made_name) = (self.nodes[parent].inode, name.clone());
         let near = name.clone();
         let got = run(&self.volume, Near::Name(at, &near), |v| async move {
@@ -198,7 +198,7 @@ impl Model {
         let data: Vec<u8> = (0..length).map(|i| byte.wrapping_add(i as u8)).collect();
         let (inode, written) = (self.nodes[file].inode, data.clone());
         let got = run(&self.volume, Near::Inode(inode), |v| async move {
-            v.write(ROOT_CALLER, inode, offset, written, false).await
+            v.write(ROOT_CALLER, inode, offset, written, WriteEffects::default()).await
         });
         assert_eq!(got, Ok(length as u32));
         let content = &mut self.nodes[file].content;
@@ -282,7 +282,7 @@ impl Model {
             let value = vec![self.random.next() as u8; self.random.below(200) as usize];
             let set = value.clone();
             let got = run(&self.volume, Near::Inode(inode), |v| async move {
-                v.setxattr(ROOT_CALLER, inode, &wanted, &set, XattrMode::Any).await
+                v.setxattr(ROOT_CALLER, inode, &wanted, &set, XattrMode::Any, None).await
             });
             assert_eq!(got, Ok(()));
             self.nodes[file].xattrs.insert(name, value);

@@ -86,6 +86,7 @@ impl Place {
         if let Some(transport) = transport() {
             command.args(["--transport", &transport]);
         }
+        command.args(std::env::var("BITKV_MOUNT_OPTIONS").unwrap_or_default().split_whitespace());
         command.args(options);
         command.arg(self.data()).arg(self.mountpoint()).output().unwrap()
     }
@@ -179,7 +180,12 @@ fn free(mountpoint: &Path) {
     let _ = nix::mount::umount2(mountpoint, nix::mount::MntFlags::MNT_DETACH);
 }
 
-/// The transport that mounts are tested with, if one was asked for: BITKV_TRANSPORT=ring or dev.
+/// Whether mounts are tested with writes held back, which some tests can't have.
+pub fn holds_back() -> bool {
+    std::env::var("BITKV_MOUNT_OPTIONS").is_ok_and(|options| options.contains("writeback_cache"))
+}
+
+/// The transport that mounts are tested with (beside it, BITKV_MOUNT_OPTIONS has further options for all of them), if one was asked for: BITKV_TRANSPORT=ring or dev.
 pub fn transport() -> Option<String> {
     std::env::var("BITKV_TRANSPORT").ok()
 }

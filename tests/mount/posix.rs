@@ -3,7 +3,7 @@
 use super::fixture::Place;
 use super::{errno, raw};
 use std::fs::{self, File};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::time::{Duration, UNIX_EPOCH};
 
 /// It was EOPNOTSUPP, as for a namespace that isn't known.
@@ -21,6 +21,9 @@ fn a_prefix_alone_is_no_name_of_an_attribute() {
 /// Allocating within the file, or behind its end without growing it, left the times as they were.
 #[test]
 fn allocating_counts_as_a_change() {
+    if super::fixture::holds_back() {
+        return;
+    }
     let Some(place) = Place::mounted() else { return };
     let file = File::options().write(true).create_new(true).open(place.at("file")).unwrap();
     file.set_len(100_000).unwrap();
@@ -36,6 +39,28 @@ fn allocating_counts_as_a_change() {
         assert!(now.0 > before.0 && now.1 > before.1, "mode {mode} at {offset}: {before:?}, {now:?}");
         assert_eq!(file.metadata().unwrap().len(), 100_000);
     }
+}
+
+/// Nothing is set aside, but who asks for more than there is learns it at once.
+#[test]
+fn allocating_more_than_the_disk_has_fails_at_once() {
+    let Some(place) = Place::mounted() else { return };
+    let file = File::options().write(true).create_new(true).open(place.at("file")).unwrap();
+    file.write_all_at(&[7; 1 << 20], 0).unwrap();
+    let available = || {
+        let found = nix::sys::statvfs::statvfs(&place.mountpoint()).unwrap();
+        (found.blocks_available() * found.fragment_size()) as i64
+    };
+    for mode in [0, libc::FALLOC_FL_KEEP_SIZE] {
+        let before = file.metadata().unwrap();
+        // More by as much as others may free meanwhile.
+        let much = available() * 2 + (1 << 30);
+        assert_eq!(errno(raw::allocate(&file, mode, 0, much)), Some(libc::ENOSPC), "mode {mode}");
+        let after = file.metadata().unwrap();
+        assert_eq!((after.len(), after.mtime_nsec()), (before.len(), before.mtime_nsec()), "mode {mode}");
+        raw::allocate(&file, mode, 4096, available() / 2).unwrap();
+    }
+    assert!(file.metadata().unwrap().len() > 1 << 20 && file.metadata().unwrap().blocks() < 4096);
 }
 
 /// chown(-1, -1) left the time of change as it was.

@@ -134,6 +134,9 @@ pub struct Options {
     /// Leave the parameter enable_uring of the kernel's fuse module as it is
     #[arg(long, help_heading = "Kernel")]
     pub no_enable_uring: bool,
+    /// Let the kernel hold writes back until a file is closed or synced, or for some 30 seconds: faster, and lost if the daemon dies before
+    #[arg(long, help_heading = "Kernel")]
+    pub writeback_cache: bool,
     /// Threads that take requests from /dev/fuse
     #[arg(long, default_value_t = 8, value_name = "N", help_heading = "Kernel")]
     pub threads: usize,
@@ -159,6 +162,13 @@ pub struct Options {
     pub remount: Option<String>,
 }
 
+impl Options {
+    /// Whether the kernel holds writes back. Never those that would be refused, after a remount for writing.
+    pub(super) fn holds_back(&self) -> bool {
+        self.writeback_cache && !self.read_only
+    }
+}
+
 /// Standard mount options that the kernel carries out.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct KernelOptions {
@@ -168,8 +178,6 @@ pub struct KernelOptions {
     pub suid: Option<bool>,
     /// Programs may be run.
     pub no_exec: bool,
-    /// Access times stay as they are.
-    pub no_atime: bool,
     /// All writing is synchronous.
     pub sync: bool,
     /// Directory changes are synchronous.
@@ -249,7 +257,7 @@ enum Meaning {
 fn classify(option: &str) -> Result<Meaning, String> {
     let kernel = |change: fn(&mut KernelOptions)| Ok(Meaning::Kernel(Box::new(change)));
     match option {
-        // What mount(8), systemd and /etc/fstab leave behind.
+        // What mount(8), systemd and /etc/fstab leave behind. Access times stay as they are in any case.
         ""
         | "defaults"
         | "auto"
@@ -261,6 +269,8 @@ fn classify(option: &str) -> Result<Meaning, String> {
         | "users"
         | "owner"
         | "group"
+        | "noatime"
+        | "atime"
         | "relatime"
         | "strictatime"
         | "norelatime"
@@ -277,8 +287,6 @@ fn classify(option: &str) -> Result<Meaning, String> {
         // Of opposites the last one counts.
         "noexec" => kernel(|kernel| kernel.no_exec = true),
         "exec" => kernel(|kernel| kernel.no_exec = false),
-        "noatime" => kernel(|kernel| kernel.no_atime = true),
-        "atime" => kernel(|kernel| kernel.no_atime = false),
         "sync" => kernel(|kernel| kernel.sync = true),
         "async" => kernel(|kernel| kernel.sync = false),
         "dirsync" => kernel(|kernel| kernel.dir_sync = true),

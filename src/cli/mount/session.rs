@@ -25,6 +25,8 @@ use std::time::Duration;
 
 /// How long a mount that was taken away may go on being used before its daemon ends all the same.
 const GRACE: Duration = Duration::from_secs(2);
+/// How long the kernel may take to hand over what it holds back.
+const HAND_OVER: Duration = Duration::from_secs(30);
 /// How long operations that were taken may take to come to their end.
 const DRAIN: Duration = Duration::from_secs(60);
 /// How far ahead the kernel reads, in KiB.
@@ -55,7 +57,7 @@ pub(super) fn run(options: &Options, ready: impl FnOnce() -> bool) -> Result<(),
     let (uid, gid) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
     let control = Control::new(Box::new(source), uid, gid);
     let control = Arc::new(control);
-    let dispatch = Dispatch::new(volume.clone(), control, traffic.clone());
+    let dispatch = Dispatch::new(volume.clone(), control, traffic.clone(), options.holds_back());
     let prepared = match over_ring {
         true => {
             let owner = (options.allow_root && !options.allow_other).then_some(uid);
@@ -111,6 +113,9 @@ fn serve(
 
 /// Unmounts. What is still open keeps the mount alive for a while; it gets ENOTCONN when we are gone.
 fn take_away(options: &Options, endings: &Receiver<Ending>) -> Result<(), String> {
+    if options.holds_back() {
+        hand_over(options);
+    }
     if let Err(error) = system::detach(&options.mountpoint) {
         tracing::warn!("{}: unmounting failed: {error}", options.mountpoint.display());
     }
@@ -122,6 +127,23 @@ fn take_away(options: &Options, endings: &Receiver<Ending>) -> Result<(), String
             Ok(Ending::Signal) => {}
             Err(_) => return Ok(()),
         }
+    }
+}
+
+/// What the kernel holds back of files that stay open would be lost with us. (Waited for elsewhere: it needs threads that serve.)
+fn hand_over(options: &Options) {
+    let (done, is_done) = channel();
+    let mountpoint = options.mountpoint.clone();
+    let handing = spawn("bitkv-hand-over", move || {
+        let handed = std::fs::File::open(&mountpoint).and_then(|root| Ok(nix::unistd::syncfs(root)?));
+        let _ = done.send(handed.map_err(|error| error.to_string()));
+    });
+    let handed = handing.and_then(|()| match is_done.recv_timeout(HAND_OVER) {
+        Ok(handed) => handed,
+        Err(_) => Err(format!("it takes longer than {} s", HAND_OVER.as_secs())),
+    });
+    if let Err(error) = handed {
+        tracing::warn!("{}: writing back what the kernel holds: {error}", options.mountpoint.display());
     }
 }
 
@@ -153,7 +175,6 @@ fn settings(options: &Options) -> Settings {
         dev: kernel.dev.unwrap_or(root),
         suid: kernel.suid.unwrap_or(root),
         no_exec: kernel.no_exec,
-        no_atime: kernel.no_atime,
         sync: kernel.sync,
         dir_sync: kernel.dir_sync,
         allow_other: options.allow_other,

@@ -3,6 +3,7 @@
 use super::records::Tape;
 use super::{XATTR_PREFIX, sparse, times};
 use crate::cli::tree::{Node, Tree, said};
+use crate::fs::acl::AclKind;
 use crate::fs::types::{Kind, NewInode, SetAttributes, SetTime, Time};
 use std::ffi::OsString;
 use std::io::{self, Read};
@@ -175,7 +176,7 @@ impl Item {
             Kind::Symlink => (0o777, self.link.clone()),
             _ => (0o700, Vec::new()),
         };
-        NewInode { kind, permissions, device: self.device, target }
+        NewInode { kind, permissions, umask: 0, device: self.device, target }
     }
 }
 
@@ -264,8 +265,13 @@ impl Target<'_> {
             let path = directory.path.join(name);
             let node = match self.tree.child(directory, name) {
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
-                    let new =
-                        NewInode { kind: Kind::Directory, permissions: 0o755, device: 0, target: Vec::new() };
+                    let new = NewInode {
+                        kind: Kind::Directory,
+                        permissions: 0o755,
+                        umask: 0,
+                        device: 0,
+                        target: Vec::new(),
+                    };
                     self.tree.make(directory, name, new)
                 }
                 other => other,
@@ -297,6 +303,7 @@ impl Target<'_> {
     }
 
     fn attributes(&mut self, item: &Item, node: &Node, warn: &mut impl FnMut(&str)) -> Result<(), String> {
+        self.disinherit(item, node).map_err(|error| said(&node.path, &error))?;
         for (name, value) in &item.xattrs {
             if let Err(error) = self.tree.set_xattr(node, name.as_bytes(), value) {
                 self.done.left_out += 1;
@@ -310,6 +317,17 @@ impl Target<'_> {
             ..SetAttributes::default()
         };
         self.tree.set(node, changes).map_err(|error| said(&node.path, &error))
+    }
+
+    /// Takes off the access control lists that it has from its directory, not from the archive.
+    fn disinherit(&self, item: &Item, node: &Node) -> io::Result<()> {
+        let has = |name: &[u8]| item.xattrs.iter().any(|(own, _)| own.as_bytes() == name);
+        for name in self.tree.xattr_names(node)? {
+            if AclKind::of(&name).is_some() && !has(&name) {
+                self.tree.remove_xattr(node, &name)?;
+            }
+        }
+        Ok(())
     }
 
     fn content(&mut self, item: &Item, node: &Node, content: &mut impl Read) -> Result<(), String> {

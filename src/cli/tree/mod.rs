@@ -59,6 +59,8 @@ pub(super) trait Tree {
     fn link(&self, file: &Node, directory: &Node, name: &OsStr) -> io::Result<()>;
     /// Sets an extended attribute.
     fn set_xattr(&self, node: &Node, name: &[u8], value: &[u8]) -> io::Result<()>;
+    /// Removes an extended attribute.
+    fn remove_xattr(&self, node: &Node, name: &[u8]) -> io::Result<()>;
     /// Changes attributes.
     fn set(&self, node: &Node, changes: SetAttributes) -> io::Result<()>;
     /// Renames within a directory, replacing what is there.

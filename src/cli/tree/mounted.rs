@@ -130,6 +130,10 @@ impl Tree for MountedTree {
         Ok(rustix::fs::lsetxattr(path, name, value, XattrFlags::empty())?)
     }
 
+    fn remove_xattr(&self, node: &Node, name: &[u8]) -> io::Result<()> {
+        Ok(rustix::fs::lremovexattr(self.path(node), OsStr::from_bytes(name))?)
+    }
+
     fn set(&self, node: &Node, changes: SetAttributes) -> io::Result<()> {
         let path = self.path(node);
         if let Some(size) = changes.size {

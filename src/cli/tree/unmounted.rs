@@ -216,10 +216,9 @@ impl Tree for UnmountedTree {
         let mut at = offset;
         for step in bytes.chunks(STEP_BYTES) {
             let (from, data) = (at, step.to_vec());
-            self.on(
-                file,
-                |volume, inode| async move { volume.write(caller, inode, from, data, false).await },
-            )?;
+            self.on(file, |volume, inode| async move {
+                volume.write(caller, inode, from, data, WriteEffects::default()).await
+            })?;
             at += step.len() as u64;
         }
         Ok(())
@@ -237,8 +236,13 @@ impl Tree for UnmountedTree {
     fn set_xattr(&self, node: &Node, name: &[u8], value: &[u8]) -> io::Result<()> {
         let (caller, name, value) = (self.caller, name.to_vec(), value.to_vec());
         self.on(node, |volume, inode| async move {
-            volume.setxattr(caller, inode, &name, &value, XattrMode::Any).await
+            volume.setxattr(caller, inode, &name, &value, XattrMode::Any, None).await
         })
+    }
+
+    fn remove_xattr(&self, node: &Node, name: &[u8]) -> io::Result<()> {
+        let (caller, name) = (self.caller, name.to_vec());
+        self.on(node, |volume, inode| async move { volume.removexattr(caller, inode, &name).await })
     }
 
     fn set(&self, node: &Node, changes: SetAttributes) -> io::Result<()> {

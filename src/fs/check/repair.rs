@@ -191,7 +191,7 @@ impl Volume {
                 Some(_) => Err(Errno::ENOTDIR),
                 None => {
                     let (caller, kind) = (Caller { uid: 0, gid: 0 }, Kind::Directory);
-                    let new = NewInode { kind, permissions: 0o700, device: 0, target: Vec::new() };
+                    let new = NewInode { kind, permissions: 0o700, umask: 0, device: 0, target: Vec::new() };
                     Ok(volume.make(caller, Inode::ROOT, LOST_AND_FOUND, new).await?.inode)
                 }
             }

@@ -35,7 +35,7 @@ fn run<T: Send + 'static, F: Future<Output = Answer<T>> + Send + 'static>(
 }
 
 fn make(volume: &Volume, parent: Inode, name: &'static [u8], kind: Kind) -> Inode {
-    let new = NewInode { kind, permissions: 0o755, device: 0, target: Vec::new() };
+    let new = NewInode { kind, permissions: 0o755, umask: 0, device: 0, target: Vec::new() };
     let made =
         run(volume, Near::Name(parent, name), |v| async move { v.make(ROOT, parent, name, new).await });
     made.unwrap().inode
@@ -51,8 +51,10 @@ fn read(volume: &Volume, inode: Inode) -> Vec<u8> {
 }
 
 fn write(volume: &Volume, inode: Inode, content: Vec<u8>) {
-    run(volume, Near::Inode(inode), |v| async move { v.write(ROOT, inode, 0, content, false).await })
-        .unwrap();
+    run(volume, Near::Inode(inode), |v| async move {
+        v.write(ROOT, inode, 0, content, WriteEffects::default()).await
+    })
+    .unwrap();
 }
 
 fn check(volume: &Volume) -> Vec<Finding> {
@@ -84,8 +86,9 @@ impl Tree {
         write(volume, small, b"hello".to_vec());
         let link = |v: Volume| async move { v.link(small, Inode::ROOT, b"other").await };
         run(volume, Near::Name(Inode::ROOT, b"other"), link).unwrap();
-        let set =
-            |v: Volume| async move { v.setxattr(ROOT, small, b"user.a", b"value", XattrMode::Any).await };
+        let set = |v: Volume| async move {
+            v.setxattr(ROOT, small, b"user.a", b"value", XattrMode::Any, None).await
+        };
         run(volume, Near::Inode(small), set).unwrap();
         let unused = |directory| keys::new_inode(60_000, keys::slot_of_inode(small), directory);
         Tree { directory, sub, large, small, no_file: unused(false), no_directory: unused(true) }

@@ -324,7 +324,7 @@ async fn perform_held(volume: &Volume, operation: Operation, held: &mut Vec<Inod
             let kind = if matches!(operation, Operation::Create(_)) { Kind::File } else { Kind::Directory };
             let (parent, name) = split(path);
             let parent = resolve(volume, &parent, held).await?;
-            let new = NewInode { kind, permissions: 0o755, device: 0, target: Vec::new() };
+            let new = NewInode { kind, permissions: 0o755, umask: 0, device: 0, target: Vec::new() };
             let near = name.clone();
             let made = within(volume, Near::Name(parent, &near), |v| async move {
                 v.make(CALLER, parent, &name, new).await
@@ -335,9 +335,11 @@ async fn perform_held(volume: &Volume, operation: Operation, held: &mut Vec<Inod
         Operation::Write(path, offset, data) => {
             let inode = resolve(volume, &path, held).await?;
             let near = Near::Inode(inode);
-            within(volume, near, |v| async move { v.write(CALLER, inode, offset, data, false).await })
-                .await
-                .map(drop)
+            within(volume, near, |v| async move {
+                v.write(CALLER, inode, offset, data, WriteEffects::default()).await
+            })
+            .await
+            .map(drop)
         }
         Operation::Truncate(path, size) => {
             let inode = resolve(volume, &path, held).await?;

@@ -1,7 +1,7 @@
 //! Answers as replies of the binding.
 
 use super::convert::{self, FOR_EVER, errno};
-use super::dispatch::{Keep, Reply, Value};
+use super::dispatch::{Keep, Opened, Reply, Value};
 use super::request::Listing;
 use crate::fs::errno::Errno;
 use crate::fs::types::*;
@@ -71,7 +71,14 @@ impl Reply for Answerer {
                 let flags = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH;
                 reply.created(&FOR_EVER, &convert::attributes(&made), GENERATION, FileHandle(0), flags);
             }
-            (Answerer::Opened(reply), Value::Opened) => reply.opened(FileHandle(0), FopenFlags::empty()),
+            (Answerer::Opened(reply), Value::Opened(opened)) => {
+                let flags = match opened {
+                    Opened::File => FopenFlags::FOPEN_KEEP_CACHE,
+                    Opened::Directory => FopenFlags::empty(),
+                    Opened::Control => FopenFlags::FOPEN_DIRECT_IO,
+                };
+                reply.opened(FileHandle(0), flags);
+            }
             (Answerer::Attributes(reply), Value::Attributes(found, keep)) => {
                 reply.attr(&time(keep), &convert::attributes(&found));
             }

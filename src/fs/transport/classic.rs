@@ -60,7 +60,7 @@ fn bytes(name: &OsStr) -> Vec<u8> {
 
 impl Filesystem for Classic {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        let agreed = negotiate(config, self.ring.load(Ordering::SeqCst));
+        let agreed = negotiate(config, self.ring.load(Ordering::SeqCst), self.dispatch.writeback_cache());
         self.ring.store(agreed, Ordering::SeqCst);
         Ok(())
     }
@@ -118,12 +118,12 @@ impl Filesystem for Classic {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         device: u32,
         reply: ReplyEntry,
     ) {
         let made = request::kind_of_mode(mode).ok_or(Errno::EINVAL).map(|kind| {
-            let new = request::new_inode(kind, mode, device);
+            let new = request::new_inode(kind, mode, umask, device);
             Asked::Make { name: bytes(name), new }
         });
         self.pass_if(request, parent, made, Answerer::Entry(reply));
@@ -135,10 +135,10 @@ impl Filesystem for Classic {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         reply: ReplyEntry,
     ) {
-        let new = request::new_inode(Kind::Directory, mode, 0);
+        let new = request::new_inode(Kind::Directory, mode, umask, 0);
         self.pass(request, parent, Asked::Make { name: bytes(name), new }, Answerer::Entry(reply));
     }
 
@@ -153,11 +153,11 @@ impl Filesystem for Classic {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         _flags: i32,
         reply: ReplyCreate,
     ) {
-        let new = request::new_inode(Kind::File, mode, 0);
+        let new = request::new_inode(Kind::File, mode, umask, 0);
         self.pass(request, parent, Asked::Create { name: bytes(name), new }, Answerer::Created(reply));
     }
 
@@ -201,9 +201,8 @@ impl Filesystem for Classic {
         self.pass(request, new_parent, link, Answerer::Entry(reply));
     }
 
-    /// Not needed, the kernel is told once: then an opening costs no request at all.
-    fn open(&self, _request: &Request, _number: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        reply.error(fuser::Errno::ENOSYS);
+    fn open(&self, request: &Request, number: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        self.pass(request, number, Asked::Open, Answerer::Opened(reply));
     }
 
     fn opendir(&self, request: &Request, number: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -248,7 +247,8 @@ impl Filesystem for Classic {
         reply: ReplyWrite,
     ) {
         let kill_set_id = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        let write = Asked::Write { offset, data: data.to_vec(), kill_set_id };
+        let held_back = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        let write = Asked::Write { offset, data: data.to_vec(), kill_set_id, held_back };
         self.pass(request, number, write, Answerer::Count(reply));
     }
 
@@ -307,7 +307,8 @@ impl Filesystem for Classic {
         reply: ReplyEmpty,
     ) {
         let mode = request::xattr_mode(flags);
-        let set = Asked::SetXattr { name: bytes(name), value: value.to_vec(), mode };
+        // The binding doesn't know the longer form of this request, which would tell of set-group-ID.
+        let set = Asked::SetXattr { name: bytes(name), value: value.to_vec(), mode, kill_set_gid: None };
         self.pass(request, number, set, Answerer::Nothing(reply));
     }
 

@@ -24,6 +24,18 @@ pub(super) enum Keep {
     Not,
 }
 
+/// What was opened, and so what the kernel may do with it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Opened {
+    /// Its pages stay, over openings too.
+    File,
+    /// Nothing is kept. Of a listing it would put what it was told before a change beside what came after it, if several list at once, and show names
+    /// that its reader itself has removed.
+    Directory,
+    /// Each read and write comes through, and its error goes back to who made it.
+    Control,
+}
+
 /// What a request is answered with.
 pub(super) enum Value {
     Nothing,
@@ -33,9 +45,7 @@ pub(super) enum Value {
     NoEntry,
     /// A new file, which is opened as well.
     Created(Attributes),
-    /// A directory is open. The kernel doesn't keep listings: it would put what it was told before a change beside what came after it, if several
-    /// list at once, and show names that its reader itself has removed.
-    Opened,
+    Opened(Opened),
     Attributes(Attributes, Keep),
     /// With the time of birth.
     Statx(Attributes),
@@ -62,12 +72,19 @@ pub struct Dispatch {
     volume: Volume,
     control: Arc<Control>,
     traffic: Arc<Traffic>,
+    writeback_cache: bool,
 }
 
 impl Dispatch {
-    /// For a volume whose root has `.bitkv`. Every operation of the volume goes through `traffic`.
-    pub fn new(volume: Volume, control: Arc<Control>, traffic: Arc<Traffic>) -> Self {
-        Dispatch { volume, control, traffic }
+    /// For a volume whose root has `.bitkv`. Every operation of the volume goes through `traffic`. With a write-back cache the kernel holds writes
+    /// back, and keeps sizes and times meanwhile.
+    pub fn new(volume: Volume, control: Arc<Control>, traffic: Arc<Traffic>, writeback_cache: bool) -> Self {
+        Dispatch { volume, control, traffic, writeback_cache }
+    }
+
+    /// Whether the kernel holds writes back.
+    pub(super) fn writeback_cache(&self) -> bool {
+        self.writeback_cache
     }
 
     /// Runs an operation near an inode or name. Once the mount ends it isn't taken any more: dropped, its reply answers EIO.
@@ -202,9 +219,12 @@ impl Dispatch {
             Request::Read { offset, size } => self.answer(here, reply, |volume| async move {
                 volume.read(inode, offset, size).await.map(Value::Bytes)
             }),
-            Request::Write { offset, data, kill_set_id } => self.answer(here, reply, |volume| async move {
-                volume.write(caller, inode, offset, data, kill_set_id).await.map(Value::Count)
-            }),
+            Request::Write { offset, data, kill_set_id, held_back } => {
+                let effects = WriteEffects { kill_set_id, keep_times: held_back && self.writeback_cache };
+                self.answer(here, reply, |volume| async move {
+                    volume.write(caller, inode, offset, data, effects).await.map(Value::Count)
+                })
+            }
             Request::Sync => {
                 self.answer(here, reply, |volume| async move { volume.sync().await.map(nothing) });
             }
@@ -214,9 +234,12 @@ impl Dispatch {
             Request::StatFilesystem => self.answer(Near::Inode(Inode::ROOT), reply, |volume| async move {
                 volume.statfs().await.map(Value::Statistics)
             }),
-            Request::SetXattr { name, value, mode } => self.answer(here, reply, |volume| async move {
-                volume.setxattr(caller, inode, &name, &value, mode).await.map(nothing)
-            }),
+            Request::SetXattr { name, value, mode, kill_set_gid } => {
+                self.answer(here, reply, |volume| async move {
+                    let set = volume.setxattr(caller, inode, &name, &value, mode, kill_set_gid);
+                    set.await.map(nothing)
+                })
+            }
             Request::GetXattr { name, size } => {
                 self.answer(
                     here,
@@ -233,6 +256,8 @@ impl Dispatch {
             Request::Allocate { offset, length, mode } => self.answer(here, reply, |volume| async move {
                 volume.fallocate(caller, inode, offset, length, mode).await.map(nothing)
             }),
+            // It would be asked for what only the kernel has. Then it takes files to have no holes.
+            Request::Seek { .. } if self.writeback_cache => reply.answer(Err(Errno::ENOSYS)),
             Request::Seek { offset, what } => self.answer(here, reply, |volume| async move {
                 volume.seek(inode, offset, what).await.map(Value::Position)
             }),
@@ -246,7 +271,10 @@ impl Dispatch {
                     })
                 });
             }
-            Request::OpenDirectory => reply.answer(Ok(Value::Opened)),
+            // Not needed, the kernel is told once: then an opening costs no request at all.
+            Request::Open if !self.writeback_cache => reply.answer(Err(Errno::ENOSYS)),
+            Request::Open => reply.answer(Ok(Value::Opened(Opened::File))),
+            Request::OpenDirectory => reply.answer(Ok(Value::Opened(Opened::Directory))),
             Request::Release => reply.answer(Ok(Value::Nothing)),
         }
     }
@@ -276,7 +304,10 @@ impl Dispatch {
                 reply.names(inode, listing, &self.control.list(listing.offset));
                 return;
             }
-            Request::OpenDirectory => Ok(Value::Opened),
+            Request::Open if !self.writeback_cache => Err(Errno::ENOSYS),
+            // What the kernel held back would come too late for its error to be told.
+            Request::Open => Ok(Value::Opened(Opened::Control)),
+            Request::OpenDirectory => Ok(Value::Opened(Opened::Directory)),
             Request::Sync | Request::Release => Ok(Value::Nothing),
             Request::GetXattr { .. } => Err(Errno::ENODATA),
             Request::ListXattr { size } => sized(size, Ok(Vec::new())),

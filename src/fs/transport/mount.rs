@@ -27,8 +27,6 @@ pub struct Settings {
     pub suid: bool,
     /// Programs can't be run.
     pub no_exec: bool,
-    /// Access times stay as they are.
-    pub no_atime: bool,
     /// All writing is synchronous.
     pub sync: bool,
     /// Directory changes are synchronous.
@@ -102,7 +100,8 @@ pub fn mount(
     add(settings.dev, MountOption::Dev);
     add(settings.suid, MountOption::Suid);
     add(settings.no_exec, MountOption::NoExec);
-    add(settings.no_atime, MountOption::NoAtime);
+    // The kernel leaves access times to the filesystem, which doesn't see what is read from memory: the table of mounts says what is so.
+    add(true, MountOption::NoAtime);
     add(settings.sync, MountOption::Sync);
     add(settings.dir_sync, MountOption::DirSync);
     add(settings.auto_unmount, MountOption::AutoUnmount);
@@ -124,7 +123,7 @@ pub fn mount(
 }
 
 /// Says to the kernel what we can do and want; whether requests will come over io_uring, if that is asked for.
-pub(super) fn negotiate(config: &mut KernelConfig, ring: bool) -> bool {
+pub(super) fn negotiate(config: &mut KernelConfig, ring: bool, writeback_cache: bool) -> bool {
     let wanted = [
         InitFlags::FUSE_PARALLEL_DIROPS,
         InitFlags::FUSE_DO_READDIRPLUS,
@@ -134,13 +133,17 @@ pub(super) fn negotiate(config: &mut KernelConfig, ring: bool) -> bool {
         InitFlags::FUSE_HANDLE_KILLPRIV_V2,
         InitFlags::FUSE_ASYNC_DIO,
         InitFlags::FUSE_EXPLICIT_INVAL_DATA,
+        InitFlags::FUSE_POSIX_ACL,
+        // What the umask takes off depends on the directory's default list.
+        InitFlags::FUSE_DONT_MASK,
     ];
-    for flag in wanted {
+    for flag in wanted.into_iter().chain(writeback_cache.then_some(InitFlags::FUSE_WRITEBACK_CACHE)) {
         // Older kernels do without.
         let _ = config.add_capabilities(flag);
     }
     let _ = config.set_max_write(REQUEST_BYTES_MAX);
     let _ = config.set_max_readahead(REQUEST_BYTES_MAX);
     let _ = config.set_max_background(BACKGROUND_MAX);
-    ring && config.add_capabilities(InitFlags::FUSE_OVER_IO_URING).is_ok()
+    // The binding can't read the requests that this makes longer; over the ring it isn't asked.
+    ring && config.add_capabilities(InitFlags::FUSE_OVER_IO_URING | InitFlags::FUSE_SETXATTR_EXT).is_ok()
 }

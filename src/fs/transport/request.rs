@@ -19,12 +19,13 @@ pub enum Request {
     Rename { name: Vec<u8>, new_parent: Inode, new_name: Vec<u8>, mode: RenameMode },
     Link { inode: Inode, name: Vec<u8> },
     Read { offset: u64, size: u32 },
-    Write { offset: u64, data: Vec<u8>, kill_set_id: bool },
+    Write { offset: u64, data: Vec<u8>, kill_set_id: bool, held_back: bool },
     Sync,
+    Open,
     OpenDirectory,
     List(Listing),
     StatFilesystem,
-    SetXattr { name: Vec<u8>, value: Vec<u8>, mode: XattrMode },
+    SetXattr { name: Vec<u8>, value: Vec<u8>, mode: XattrMode, kill_set_gid: Option<bool> },
     GetXattr { name: Vec<u8>, size: u32 },
     ListXattr { size: u32 },
     RemoveXattr { name: Vec<u8> },
@@ -61,12 +62,13 @@ impl Listing {
     }
 }
 
-pub(super) fn new_inode(kind: Kind, mode: u32, device: u32) -> NewInode {
-    NewInode { kind, permissions: (mode & 0o7777) as u16, device, target: Vec::new() }
+pub(super) fn new_inode(kind: Kind, mode: u32, umask: u32, device: u32) -> NewInode {
+    let (permissions, umask) = ((mode & 0o7777) as u16, (umask & 0o777) as u16);
+    NewInode { kind, permissions, umask, device, target: Vec::new() }
 }
 
 pub(super) fn new_symlink(target: Vec<u8>) -> NewInode {
-    NewInode { kind: Kind::Symlink, permissions: 0o777, device: 0, target }
+    NewInode { kind: Kind::Symlink, permissions: 0o777, umask: 0, device: 0, target }
 }
 
 /// What the type bits of a mode name; None if nothing that `mknod` can make.

@@ -1,5 +1,6 @@
 //! Answers as bytes of a reply. Pure.
 
+use crate::fs::transport::dispatch::Opened;
 use crate::fs::types::*;
 
 /// As good as for ever, in seconds: the kernel may keep what only it can change.
@@ -109,18 +110,27 @@ pub(super) fn no_entry(to: &mut Filling<'_>) {
     to.put(&[0; ENTRY_BYTES - 24]);
 }
 
+/// Flags of what is open: `FOPEN_*`.
+const DIRECT_IO: u32 = 1 << 0;
+const KEEP_CACHE: u32 = 1 << 1;
+const NO_FLUSH: u32 = 1 << 5;
+
 /// What CREATE adds to its entry: the pages may be kept, and closing needs no request.
 pub(super) fn created(to: &mut Filling<'_>) {
-    const KEEP_CACHE: u32 = 1 << 1;
-    const NO_FLUSH: u32 = 1 << 5;
     to.long(0);
     to.word(KEEP_CACHE | NO_FLUSH);
     to.word(0);
 }
 
-/// OPENDIR: nothing is kept.
-pub(super) fn opened(to: &mut Filling<'_>) {
-    to.put(&[0; 16]);
+/// OPEN and OPENDIR.
+pub(super) fn opened(to: &mut Filling<'_>, opened: Opened) {
+    to.long(0);
+    to.word(match opened {
+        Opened::File => KEEP_CACHE,
+        Opened::Directory => 0,
+        Opened::Control => DIRECT_IO,
+    });
+    to.word(0);
 }
 
 /// STATX, with the time of birth.

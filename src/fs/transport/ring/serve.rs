@@ -60,7 +60,7 @@ fn put(value: Value, to: &mut Filling<'_>) {
             encode::entry(to, FOR_EVER, FOR_EVER, &made);
             encode::created(to);
         }
-        Value::Opened => encode::opened(to),
+        Value::Opened(opened) => encode::opened(to, opened),
         Value::Attributes(found, keep) => encode::attributes(to, seconds(keep), &found),
         Value::Statx(found) => encode::statx(to, &found),
         Value::Bytes(bytes) => to.put(&bytes),

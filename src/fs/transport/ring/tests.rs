@@ -3,6 +3,7 @@
 use super::encode::{self, FOR_EVER, Filling};
 use super::wire::{self, Header, Request};
 use crate::fs::errno::Errno;
+use crate::fs::transport::dispatch::Opened;
 use crate::fs::transport::request::Listing;
 use crate::fs::types::*;
 
@@ -37,7 +38,7 @@ fn none() -> Bytes {
 }
 
 fn new(kind: Kind, permissions: u16, device: u32) -> NewInode {
-    NewInode { kind, permissions, device, target: Vec::new() }
+    NewInode { kind, permissions, umask: 0, device, target: Vec::new() }
 }
 
 #[test]
@@ -55,12 +56,18 @@ fn names_and_what_is_made_of_them() {
     is(1, none(), b"name\0", Request::Lookup { name: name.clone() });
     is(10, none(), b"name\0", Request::Unlink { name: name.clone() });
     is(11, none(), b"name\0", Request::RemoveDirectory { name: name.clone() });
+    let masked = |new: NewInode| NewInode { umask: 0o22, ..new };
     let fifo = none().words(&[libc::S_IFIFO | 0o640, 0x0801, 0o22, 0]);
-    is(8, fifo, b"name\0", Request::Make { name: name.clone(), new: new(Kind::Fifo, 0o640, 0x0801) });
+    is(8, fifo, b"name\0", Request::Make { name: name.clone(), new: masked(new(Kind::Fifo, 0o640, 0x0801)) });
     let directory = none().words(&[libc::S_IFDIR | 0o1755, 0o22]);
-    is(9, directory, b"name\0", Request::Make { name: name.clone(), new: new(Kind::Directory, 0o1755, 0) });
+    is(
+        9,
+        directory,
+        b"name\0",
+        Request::Make { name: name.clone(), new: masked(new(Kind::Directory, 0o1755, 0)) },
+    );
     let file = none().words(&[libc::O_RDWR as u32, libc::S_IFREG | 0o4711, 0o22, 0]);
-    is(35, file, b"name\0", Request::Create { name: name.clone(), new: new(Kind::File, 0o4711, 0) });
+    is(35, file, b"name\0", Request::Create { name: name.clone(), new: masked(new(Kind::File, 0o4711, 0)) });
     let link = NewInode { target: b"to".to_vec(), ..new(Kind::Symlink, 0o777, 0) };
     is(6, none(), b"name\0to\0", Request::Make { name: name.clone(), new: link });
     is(13, none().longs(&[5]), b"name\0", Request::Link { inode: Inode(5), name: name.clone() });
@@ -104,9 +111,14 @@ fn attributes_to_set() {
 fn content() {
     let moved = |size: u32, flags: u32| none().longs(&[0, 8192]).words(&[size, flags]).longs(&[0, 0]);
     is(15, moved(4096, 0), b"", Request::Read { offset: 8192, size: 4096 });
-    let written = |kill_set_id| Request::Write { offset: 8192, data: b"data".to_vec(), kill_set_id };
-    is(16, moved(4, 0), b"data", written(false));
-    is(16, moved(4, 4), b"data", written(true));
+    let written = |kill_set_id, held_back| {
+        let data = b"data".to_vec();
+        Request::Write { offset: 8192, data, kill_set_id, held_back }
+    };
+    is(16, moved(4, 0), b"data", written(false, false));
+    is(16, moved(4, 4), b"data", written(true, false));
+    is(16, moved(4, 1), b"data", written(false, true));
+    is(14, none().words(&[2, 0]), b"", Request::Open);
     assert_eq!(decode(16, moved(5, 0), b"data"), Err(Errno::EINVAL));
     is(28, moved(4096, 0), b"", Request::List(Listing { offset: 8192, size: 4096, attributes: false }));
     is(44, moved(4096, 0), b"", Request::List(Listing { offset: 8192, size: 4096, attributes: true }));
@@ -124,11 +136,16 @@ fn content() {
 #[test]
 fn attributes_by_name() {
     let name = b"user.a".to_vec();
-    let set = |mode| Request::SetXattr { name: name.clone(), value: b"va\0ue".to_vec(), mode };
-    is(21, none().words(&[5, 0]), b"user.a\0va\0ue", set(XattrMode::Any));
-    is(21, none().words(&[5, 1]), b"user.a\0va\0ue", set(XattrMode::Create));
-    is(21, none().words(&[5, 2]), b"user.a\0va\0ue", set(XattrMode::Replace));
-    assert_eq!(decode(21, none().words(&[6, 0]), b"user.a\0va\0ue"), Err(Errno::EINVAL));
+    let set_or = |mode, kill_set_gid| {
+        let value = b"va\0ue".to_vec();
+        Request::SetXattr { name: name.clone(), value, mode, kill_set_gid: Some(kill_set_gid) }
+    };
+    let set = |mode| set_or(mode, false);
+    is(21, none().words(&[5, 0, 0, 0]), b"user.a\0va\0ue", set(XattrMode::Any));
+    is(21, none().words(&[5, 1, 0, 0]), b"user.a\0va\0ue", set(XattrMode::Create));
+    is(21, none().words(&[5, 2, 0, 0]), b"user.a\0va\0ue", set(XattrMode::Replace));
+    is(21, none().words(&[5, 0, 1, 0]), b"user.a\0va\0ue", set_or(XattrMode::Any, true));
+    assert_eq!(decode(21, none().words(&[6, 0, 0, 0]), b"user.a\0va\0ue"), Err(Errno::EINVAL));
     is(22, none().words(&[64, 0]), b"user.a\0", Request::GetXattr { name: name.clone(), size: 64 });
     is(23, none().words(&[64, 0]), b"", Request::ListXattr { size: 64 });
     is(24, none(), b"user.a\0", Request::RemoveXattr { name });
@@ -136,7 +153,7 @@ fn attributes_by_name() {
 
 #[test]
 fn what_costs_nothing_is_refused_once_and_what_is_unknown_too() {
-    for opcode in [14, 25, 34, 40, 51, 4096, 0] {
+    for opcode in [25, 34, 40, 51, 4096, 0] {
         assert_eq!(decode(opcode, none(), b"name\0"), Err(Errno::ENOSYS), "{opcode}");
     }
     assert_eq!(decode(39, none(), b""), Err(Errno::ENOTTY));
@@ -204,7 +221,9 @@ fn replies_have_the_kernels_layout() {
     let expected = [none().longs(&[0, 0, FOR_EVER]).0, vec![0; 104]].concat();
     assert_eq!(encoded(encode::no_entry), expected);
     assert_eq!(encoded(encode::created), none().longs(&[0]).words(&[0x22, 0]).0);
-    assert_eq!(encoded(encode::opened), none().longs(&[0, 0]).0);
+    for (opened, flags) in [(Opened::File, 2), (Opened::Directory, 0), (Opened::Control, 1)] {
+        assert_eq!(encoded(|to| encode::opened(to, opened)), none().longs(&[0]).words(&[flags, 0]).0);
+    }
     let found = Statistics { total_bytes: 1 << 20, available_bytes: 1 << 19, inodes: 3 };
     let expected = none().longs(&[256, 128, 128, 515, 512]).words(&[4096, 255, 4096]).0;
     assert_eq!(encoded(|to| encode::statistics(to, &found)), [expected, vec![0; 28]].concat());

@@ -38,8 +38,13 @@ mod valid {
     pub(super) const KILL_SET_ID: u32 = 1 << 11;
 }
 
+/// `FUSE_WRITE_CACHE`.
+const WRITE_HELD_BACK: u32 = 1 << 0;
 /// `FUSE_WRITE_KILL_SUIDGID`.
 const WRITE_KILL_SET_ID: u32 = 1 << 2;
+
+/// `FUSE_SETXATTR_ACL_KILL_SGID`.
+const SETXATTR_KILL_SET_GID: u32 = 1 << 0;
 
 /// Numbers in the bytes of an operation's header.
 struct Fields<'a>(&'a [u8]);
@@ -93,7 +98,7 @@ pub fn header(bytes: &[u8]) -> Answer<Header> {
 /// What a request asks for: `operation` is the operation's own header (what lies behind it is ignored), `rest` what follows it.
 ///
 /// # Errors
-/// ENOSYS for what we don't do (among it OPEN and FLUSH: the kernel is told once, then they cost nothing), EINVAL for what
+/// ENOSYS for what we don't do (among it FLUSH: the kernel is told once, then it costs nothing), EINVAL for what
 /// can't be read, and what an operation doesn't know.
 pub fn request(opcode: u32, operation: &[u8], mut rest: &[u8]) -> Answer<Request> {
     let fields = Fields(operation);
@@ -111,23 +116,30 @@ pub fn request(opcode: u32, operation: &[u8], mut rest: &[u8]) -> Answer<Request
             let kind = request::kind_of_mode(fields.word(0)?).ok_or(Errno::EINVAL)?;
             Request::Make {
                 name: text(rest)?,
-                new: request::new_inode(kind, fields.word(0)?, fields.word(4)?),
+                new: request::new_inode(kind, fields.word(0)?, fields.word(8)?, fields.word(4)?),
             }
         }
         9 => {
-            Request::Make { name: text(rest)?, new: request::new_inode(Kind::Directory, fields.word(0)?, 0) }
+            let new = request::new_inode(Kind::Directory, fields.word(0)?, fields.word(4)?, 0);
+            Request::Make { name: text(rest)?, new }
         }
-        35 => Request::Create { name: text(rest)?, new: request::new_inode(Kind::File, fields.word(4)?, 0) },
+        35 => {
+            let new = request::new_inode(Kind::File, fields.word(4)?, fields.word(8)?, 0);
+            Request::Create { name: text(rest)?, new }
+        }
         10 => Request::Unlink { name: text(rest)? },
         11 => Request::RemoveDirectory { name: text(rest)? },
         12 => rename(&fields, 0, rest)?,
         45 => rename(&fields, fields.word(8)?, rest)?,
         13 => Request::Link { inode: fields.inode(0)?, name: text(rest)? },
+        14 => Request::Open,
         15 => Request::Read { offset: fields.long(8)?, size: fields.word(16)? },
         16 => {
             let data = rest.get(..fields.word(16)? as usize).ok_or(Errno::EINVAL)?.to_vec();
-            let kill_set_id = fields.word(20)? & WRITE_KILL_SET_ID != 0;
-            Request::Write { offset: fields.long(8)?, data, kill_set_id }
+            let flags = fields.word(20)?;
+            let kill_set_id = flags & WRITE_KILL_SET_ID != 0;
+            let held_back = flags & WRITE_HELD_BACK != 0;
+            Request::Write { offset: fields.long(8)?, data, kill_set_id, held_back }
         }
         17 => Request::StatFilesystem,
         18 | 29 => Request::Release,
@@ -136,7 +148,8 @@ pub fn request(opcode: u32, operation: &[u8], mut rest: &[u8]) -> Answer<Request
             let name = text(rest)?;
             let value = rest.get(..fields.word(0)? as usize).ok_or(Errno::EINVAL)?.to_vec();
             let mode = request::xattr_mode(fields.word(4)? as i32);
-            Request::SetXattr { name, value, mode }
+            let kill_set_gid = Some(fields.word(8)? & SETXATTR_KILL_SET_GID != 0);
+            Request::SetXattr { name, value, mode, kill_set_gid }
         }
         22 => Request::GetXattr { name: text(rest)?, size: fields.word(0)? },
         23 => Request::ListXattr { size: fields.word(0)? },
