@@ -192,6 +192,12 @@ impl Dispatch {
                     volume.make(caller, inode, &name, new).await.map(Value::Created)
                 });
             }
+            Request::CreateNameless { new } => {
+                let near = self.volume.any_name();
+                self.answer(Near::Name(inode, &near), reply, |volume| async move {
+                    volume.make_nameless(caller, inode, near, new).await.map(Value::Created)
+                });
+            }
             Request::Unlink { name } => {
                 let near = name.clone();
                 self.answer(Near::Name(inode, &near), reply, |volume| async move {
