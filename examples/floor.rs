@@ -131,11 +131,6 @@ impl Tree {
                 self.node(moved)?.attributes.changed = now();
                 Value::Nothing
             }
-            Request::Read { offset, size } => {
-                let content = &self.node(inode)?.content;
-                let start = content.len().min(offset as usize);
-                Value::Bytes(content[start..content.len().min(start + size as usize)].to_vec())
-            }
             Request::Write { offset, data, .. } => {
                 let end = offset as usize + data.len();
                 let size = self.node(inode)?.content.len().max(end);
@@ -150,6 +145,13 @@ impl Tree {
             Request::ListXattr { .. } => Value::Bytes(Vec::new()),
             _ => return Err(Errno::ENOSYS),
         })
+    }
+
+    fn read(&mut self, inode: Inode, offset: u64, room: &mut [u8]) -> Answer<usize> {
+        let rest = self.node(inode)?.content.get(offset as usize..).unwrap_or(&[]);
+        let count = rest.len().min(room.len());
+        room[..count].copy_from_slice(&rest[..count]);
+        Ok(count)
     }
 
     fn list(&mut self, inode: Inode, listing: Listing) -> Answer<Vec<Entry>> {
@@ -168,13 +170,18 @@ impl Tree {
 }
 
 impl Serve for Floor {
-    fn serve(&self, caller: Caller, inode: Inode, request: Request, reply: impl Reply) {
+    fn serve(&self, caller: Caller, inode: Inode, request: Request, mut reply: impl Reply) {
         let mut tree = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match request {
             Request::List(listing) => match tree.list(inode, listing) {
                 Ok(names) => drop(reply.names(inode, listing, &names)),
                 Err(error) => reply.answer(Err(error)),
             },
+            Request::Read { offset, size } => {
+                let count = tree.read(inode, offset, reply.room(size as usize));
+                drop(tree);
+                reply.filled(count);
+            }
             request => {
                 let answer = tree.answer(caller, inode, request);
                 drop(tree);

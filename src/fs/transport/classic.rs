@@ -231,7 +231,7 @@ impl<S: Serve> Filesystem for Classic<S> {
         _owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.pass(request, number, Asked::Read { offset, size }, Answerer::Bytes(reply));
+        self.pass(request, number, Asked::Read { offset, size }, Answerer::Content(reply, Vec::new()));
     }
 
     fn write(

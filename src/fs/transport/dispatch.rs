@@ -67,6 +67,10 @@ pub enum Value {
 pub trait Reply: Send + 'static {
     /// Answers.
     fn answer(self, answer: Answer<Value>);
+    /// Room for so many bytes of an answer. It may hold anything at first.
+    fn room(&mut self, bytes: usize) -> &mut [u8];
+    /// Answers with so many bytes of the room that was asked for.
+    fn filled(self, count: Answer<usize>);
     /// Answers with names of a directory, `.` and `..` before them; returns how many of the names had room. The dots show the directory's own
     /// number: the kernel knows the parent, and programs ask it.
     fn names(self, directory: Inode, listing: Listing, names: &[Entry]) -> usize;
@@ -237,8 +241,10 @@ impl Dispatch {
                     volume.link(old, inode, &name).await.map(entry)
                 });
             }
-            Request::Read { offset, size } => self.answer(here, reply, |volume| async move {
-                volume.read(inode, offset, size).await.map(Value::Bytes)
+            Request::Read { offset, size } => self.run(here, |volume| async move {
+                let mut reply = reply;
+                let count = volume.read_into(inode, offset, reply.room(size as usize)).await;
+                reply.filled(count);
             }),
             Request::Write { offset, data, kill_set_id, held_back } => {
                 let effects = WriteEffects { kill_set_id, keep_times: held_back && self.writeback_cache };

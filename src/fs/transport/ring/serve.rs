@@ -40,6 +40,16 @@ impl Reply for queue::Reply {
         self.fill(answer, put);
     }
 
+    fn room(&mut self, bytes: usize) -> &mut [u8] {
+        let payload = self.payload_mut();
+        let bytes = bytes.min(payload.len());
+        &mut payload[..bytes]
+    }
+
+    fn filled(self, count: Answer<usize>) {
+        self.fill(count, |count, to| to.is_filled(count));
+    }
+
     fn names(self, directory: Inode, listing: Listing, names: &[Entry]) -> usize {
         let mut taken = 0;
         self.fill(Ok(()), |(), to| taken = put_names(to, directory, listing, names));
