@@ -92,7 +92,7 @@ impl Volume {
             };
             // What is about to go needn't be read: also what is damaged can be removed.
             let content = match loses_a_name && is_last_link(&record) {
-                true => volume.content_to_keep(&inside, inode, &record).await.unwrap_or_default(),
+                true => Vec::new(),
                 false => volume.content_to_keep(&inside, inode, &record).await?,
             };
             let (orphan, unborn) = inside.with(|core, state| {
