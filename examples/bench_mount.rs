@@ -8,7 +8,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -88,6 +88,7 @@ const WORKS: &[Work] = &[
     stream("sequential read, warm", read_large, false),
     cold("random 4 KiB read, cold", |p| random(p, p.files, 1, false)),
     work("random 4 KiB read, warm", |p| random(p, p.files, 1, false)),
+    work("random direct 4 KiB read, warm", |p| random_direct(p, p.files)),
     work("random 4 KiB overwrite", |p| random(p, p.files, 1, true)),
     cold("8 threads: random read, cold", |p| random(p, p.files / THREADS, THREADS, false)),
     work("8 threads: random read, warm", |p| random(p, p.files / THREADS, THREADS, false)),
@@ -227,6 +228,19 @@ fn random(place: &Place, count: usize, threads: usize, write: bool) -> io::Resul
         let mut buffer = [b'y'; BLOCK_BYTES];
         if write { file.write_all_at(&buffer, offset) } else { file.read_exact_at(&mut buffer, offset) }
     })
+}
+
+/// A block as reads past the kernel's cache want it: where its address is a multiple of its length.
+#[repr(align(4096))]
+struct Block([u8; BLOCK_BYTES]);
+
+/// Reads past the kernel's cache of the file. On a mount each of them comes to its daemon, which has what it needs in its own files' cache.
+fn random_direct(place: &Place, count: usize) -> io::Result<Sample> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(place.large())?;
+    let blocks = place.large_bytes / BLOCK_BYTES as u64;
+    let mut random = Random(place.seed | 1);
+    let mut block = Box::new(Block([0; BLOCK_BYTES]));
+    each(count, |_| file.read_exact_at(&mut block.0, random.next() % blocks * BLOCK_BYTES as u64))
 }
 
 /// Makes the kernel forget what it has of files. Only what is on disk can be forgotten, so it is written out first.

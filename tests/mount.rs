@@ -13,6 +13,8 @@ mod control;
 mod life;
 #[path = "mount/listing.rs"]
 mod listing;
+#[path = "mount/nameless.rs"]
+mod nameless;
 #[path = "mount/posix.rs"]
 mod posix;
 #[path = "mount/reshard.rs"]

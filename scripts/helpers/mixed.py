@@ -6,6 +6,7 @@
 Prints how many operations there were. Fails at the first answer that isn't what a plain tree would give. Everything is removed at the end.
 """
 
+import errno
 import os
 import random
 import sys
@@ -35,8 +36,8 @@ class Worker:
         return self.random.choice(list(self.tree))
 
     def step(self):
-        kinds = ["create", "read", "overwrite", "append", "truncate", "rename", "over", "unlink", "stat", "list", "fsync", "map", "xattr"]
-        weights = [20, 20, 8, 8, 3, 8, 3, 12, 10, 1, 2, 3, 2]
+        kinds = ["create", "read", "overwrite", "append", "truncate", "rename", "over", "unlink", "stat", "list", "fsync", "map", "xattr", "nameless"]
+        weights = [20, 20, 8, 8, 3, 8, 3, 12, 10, 1, 2, 3, 2, 4]
         kind = self.random.choices(kinds, weights)[0]
         if len(self.tree) < 5:
             kind = "create"
@@ -50,6 +51,26 @@ class Worker:
         with open(self.path(name), "xb") as file:
             file.write(data)
         self.tree[name] = data
+
+    def do_nameless(self):
+        """Made without a name; half of them are given one."""
+        name = self.fresh()
+        data = self.content(self.random.choice([0, 10, 5000, 70000]))
+        try:
+            descriptor = os.open(self.path(os.path.dirname(name)), os.O_TMPFILE | os.O_RDWR, 0o600)
+        except OSError as error:
+            if error.errno == errno.EOPNOTSUPP:
+                return
+            raise
+        with os.fdopen(descriptor, "w+b") as file:
+            file.write(data)
+            file.flush()
+            if self.random.random() < 0.5:
+                # With a directory, though it means nothing here: else the link itself would be linked.
+                os.link(f"/proc/self/fd/{descriptor}", self.path(name), src_dir_fd=descriptor)
+                self.tree[name] = data
+            file.seek(0)
+            assert file.read() == data, f"{name} has another content before it has a name"
 
     def do_read(self):
         name = self.some()

@@ -182,13 +182,23 @@ impl Shell {
 
     /// See [`Partition::get_many`](super::partition::Partition::get_many).
     pub(crate) async fn get_many(&self, keys: &[Vec<u8>]) -> Vec<Result<Option<Vec<u8>>, ReadError>> {
-        let mut answers: Vec<Option<Result<Option<Vec<u8>>, ReadError>>> = vec![None; keys.len()];
+        let mut answers = vec![Ok(None); keys.len()];
+        self.visit(keys, |index, value| answers[index] = value.map(|value| value.map(<[u8]>::to_vec))).await;
+        answers
+    }
+
+    /// See [`Partition::visit`](super::partition::Partition::visit).
+    pub(crate) async fn visit(
+        &self,
+        keys: &[Vec<u8>],
+        mut see: impl FnMut(usize, Result<Option<&[u8]>, ReadError>),
+    ) {
         let mut wanted: Vec<(usize, OnDisk)> = Vec::new();
         self.with(|core| {
             for (index, key) in keys.iter().enumerate() {
                 match core.find(key) {
-                    Found::Absent => answers[index] = Some(Ok(None)),
-                    Found::Value(value) => answers[index] = Some(Ok(Some(value))),
+                    Found::Absent => see(index, Ok(None)),
+                    Found::Value(value) => see(index, Ok(Some(&value))),
                     Found::OnDisk(on_disk) => wanted.push((index, on_disk)),
                 }
             }
@@ -198,6 +208,8 @@ impl Shell {
         let runs = into_runs(wanted);
         let reads = runs.iter().map(|run| self.read_range(&run.file, run.offset, run.length));
         let results = join_all(reads).await;
+        // What moved meanwhile, or is damaged, is read by itself: that tells which.
+        let mut left = Vec::new();
         for (run, bytes) in runs.iter().zip(results) {
             for (index, on_disk) in &run.records {
                 let start = (u64::from(on_disk.location.offset) - run.offset) as usize;
@@ -205,20 +217,16 @@ impl Shell {
                     Ok(bytes) => bytes.get(start..start + on_disk.length).unwrap_or(&[]),
                     Err(_) => &[],
                 };
-                if let Ok(value) = on_disk.form.value(record, &keys[*index], on_disk.salt) {
-                    answers[*index] = Some(Ok(Some(value.to_vec())));
+                match on_disk.form.value(record, &keys[*index], on_disk.salt) {
+                    Ok(value) => see(*index, Ok(Some(value))),
+                    Err(_) => left.push(*index),
                 }
             }
         }
-        // What moved meanwhile, or is damaged, is read by itself: that tells which.
-        let mut complete = Vec::with_capacity(keys.len());
-        for (key, answer) in keys.iter().zip(answers) {
-            complete.push(match answer {
-                Some(answer) => answer,
-                None => self.get(key).await,
-            });
+        for index in left {
+            let value = self.get(&keys[index]).await;
+            see(index, value.as_ref().map(|value| value.as_deref()).map_err(Clone::clone));
         }
-        complete
     }
 }
 

@@ -107,6 +107,11 @@ impl<S: Send + 'static> Partition<S> {
         self.shell.get_many(keys).await
     }
 
+    /// The same, each shown once with its key's place among the keys, in any order, to who copies it to where it belongs.
+    pub async fn visit(&self, keys: &[Vec<u8>], see: impl FnMut(usize, Result<Option<&[u8]>, ReadError>)) {
+        self.shell.visit(keys, see).await;
+    }
+
     /// Lets those who wait for the partition have their turn: for operations that look at a lot.
     pub async fn give_way(&self) {
         // Runs behind what is in the mailbox.

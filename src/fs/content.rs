@@ -16,22 +16,38 @@ use crate::engine::{Batch, Ticket};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+/// Fills the room: what is stored, and then zeros.
+fn copy_with_zeros(stored: &[u8], room: &mut [u8]) {
+    let (copied, zeros) = room.split_at_mut(stored.len().min(room.len()));
+    copied.copy_from_slice(&stored[..copied.len()]);
+    zeros.fill(0);
+}
+
 /// The most chunks that one commit removes.
 const REMOVED_CHUNKS_MAX: usize = 256 * 1024;
 
 impl Volume {
     /// Reads; fewer bytes only at the end of the file.
     pub async fn read(&self, inode: Inode, offset: u64, length: u32) -> Answer<Vec<u8>> {
-        Operation::on_range("read", inode, offset, length.into()).begins();
+        let mut bytes = vec![0; length as usize];
+        let count = self.read_into(inode, offset, &mut bytes).await?;
+        bytes.truncate(count);
+        Ok(bytes)
+    }
+
+    /// Reads as much as there is room for; how many bytes there were: fewer only at the end of the file. What the room holds after an error, or behind
+    /// those bytes, is anything.
+    pub async fn read_into(&self, inode: Inode, offset: u64, room: &mut [u8]) -> Answer<usize> {
+        Operation::on_range("read", inode, offset, room.len() as u64).begins();
         let part = self.part_of_inode(inode).clone();
         visible(&part, &LockKey::Inode(inode)).await;
         let record = self.load(&part, inode).await?;
-        let content = self.read_as(&part, inode, &record, offset, length as usize).await;
-        if content == Err(Errno::EIO) {
+        let count = self.read_as(&part, inode, &record, offset, room).await;
+        if count == Err(Errno::EIO) {
             self.explain(inode).await;
         }
         part.settled().await?;
-        content
+        count
     }
 
     /// Reads as the record says. No await lies between the look at the record and the look at the chunks.
@@ -41,35 +57,39 @@ impl Volume {
         inode: Inode,
         record: &InodeRecord,
         offset: u64,
-        length: usize,
-    ) -> Answer<Vec<u8>> {
+        room: &mut [u8],
+    ) -> Answer<usize> {
         match record.kind {
             Kind::File => {}
             Kind::Directory => return Err(Errno::EISDIR),
             _ => return Err(Errno::EINVAL),
         }
-        let length = (record.size.saturating_sub(offset)).min(length as u64) as usize;
+        let length = (record.size.saturating_sub(offset)).min(room.len() as u64) as usize;
+        let room = &mut room[..length];
         if length == 0 {
-            return Ok(Vec::new());
+            return Ok(0);
         }
         if record.inline {
             let content = self.inline_content(part, inode).await?;
-            let start = (offset as usize).min(content.len());
-            let mut bytes = content[start..content.len().min(start + length)].to_vec();
-            bytes.resize(length, 0);
-            return Ok(bytes);
+            copy_with_zeros(content.get(offset as usize..).unwrap_or(&[]), room);
+            return Ok(length);
         }
         let pieces: Vec<Piece> = pieces(offset, length, self.inner.chunk_bytes).collect();
         let keys: Vec<Vec<u8>> = pieces.iter().map(|piece| keys::chunk(inode, piece.index)).collect();
-        let chunks = part.get_many(&keys).await;
-        let mut bytes = vec![0; length];
-        for (piece, chunk) in pieces.iter().zip(chunks) {
-            let Some(chunk) = chunk? else { continue };
-            let stored = chunk.get(piece.chunk_offset..).unwrap_or(&[]);
-            let stored = &stored[..stored.len().min(piece.length)];
-            bytes[piece.range_offset..piece.range_offset + stored.len()].copy_from_slice(stored);
-        }
-        Ok(bytes)
+        let mut count = Ok(length);
+        part.visit(&keys, |index, chunk| {
+            let piece = &pieces[index];
+            let room = &mut room[piece.range_offset..][..piece.length];
+            match chunk {
+                Ok(chunk) => {
+                    let stored = chunk.and_then(|chunk| chunk.get(piece.chunk_offset..));
+                    copy_with_zeros(stored.unwrap_or(&[]), room);
+                }
+                Err(error) => count = Err(error.into()),
+            }
+        })
+        .await;
+        count
     }
 
     /// Writes all of it, or nothing.

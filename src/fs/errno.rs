@@ -12,7 +12,7 @@
 //! | ENAMETOOLONG | a name of more than 255 bytes; a symlink's target of more than 4095 | the limits of Linux |
 //! | EMLINK | more than 2^31 - 1 names of a file, or directories in one | the count in the record |
 //! | EPERM | a hard link to a directory; names and attributes of `.bitkv`; setting `user.bitkv.*` | they are ours |
-//! | ENOENT | a name in a directory that was removed; a link to a file without a name; an empty symlink | as local disks |
+//! | ENOENT | a name in a directory that was removed; a link to a file whose last name is gone; an empty symlink | as local disks |
 //! | ESTALE | an inode that is gone: the kernel asks again by name | never seen by programs |
 //! | ENOTEMPTY | removing, or renaming over, a directory with names | POSIX lets EEXIST be it as well; Linux uses this |
 //! | EEXIST, ENOTDIR, EISDIR, EINVAL | names: as POSIX says of each call | |
@@ -25,7 +25,7 @@
 //! | ENODATA, ERANGE, E2BIG | attributes: none by that name, no room for it, longer than 64 KiB | |
 //! | ENXIO | SEEK_DATA and SEEK_HOLE beyond the end, or no data behind | |
 //! | ENOTTY | every ioctl | there are none |
-//! | ENOSYS | open, flush, TMPFILE; with `-o writeback_cache` lseek, but not open | said to the kernel once, which then does without asking |
+//! | ENOSYS | open, flush; with `-o writeback_cache` lseek, but not open; over /dev/fuse TMPFILE, which programs see as EOPNOTSUPP | said to the kernel once, which then does without asking |
 
 use crate::engine::{ReadError, WriteError};
 

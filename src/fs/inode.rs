@@ -82,7 +82,7 @@ impl Volume {
                     return None;
                 }
                 let orphan = core.contains(&keys::orphan(inode));
-                let live = Live { record, lookups: 0, orphan, listed: false };
+                let live = Live { record, lookups: 0, orphan, unborn: false, listed: false };
                 state.live.entry(inode).or_insert(live);
                 state.take_over_time(inode);
                 state.live.get(&inode).map(|live| live.record)
@@ -171,12 +171,13 @@ impl Volume {
         }
     }
 
-    /// Removes an inode without a name, and everything that belongs to it, unless somebody still holds it.
+    /// Removes an inode without a name, and everything that belongs to it, unless somebody still holds it or has given it one.
     pub(super) async fn reclaim(&self, part: &Part, inode: Inode) -> Answer<()> {
         let _guard = lock(part, LockKey::Inode(inode)).await;
         loop {
             let (held, chunks) = part.with(|core, state| {
                 let held = state.live.get(&inode).is_some_and(|live| live.lookups > 0);
+                let held = held || !core.contains(&keys::orphan(inode));
                 (held, core.list(&keys::chunks_of(inode), None, RECLAIM_SLICE))
             });
             if held {
@@ -304,8 +305,13 @@ impl Volume {
             false => part.room(bytes).await?,
         }
         let ticket = part.with(|core, state| {
-            let live =
-                state.live.entry(inode).or_insert(Live { record, lookups: 0, orphan: false, listed: false });
+            let live = state.live.entry(inode).or_insert(Live {
+                record,
+                lookups: 0,
+                orphan: false,
+                unborn: false,
+                listed: false,
+            });
             change(&mut live.record);
             batch.put(keys::inode(inode), live.record.encode(&content));
             core.append(&batch)

@@ -1,7 +1,8 @@
 //! New names: making inodes, and linking ones that are there.
 //!
 //! A new file touches one partition: entry and inode are born together, with one commit. A new directory also raises its parent's link
-//! count, which is part of the same commit.
+//! count, which is part of the same commit. A file can be born without a name (O_TMPFILE), with the mark of those that lost theirs; the commit
+//! that gives it one takes the mark away.
 
 use super::acl::{Acl, AclKind};
 use super::attributes::InodeRecord;
@@ -41,13 +42,17 @@ impl Birth {
         batch
             .put(keys::entry(self.parent, &self.name), self.entry.encode())
             .put(keys::inode(self.inode), self.record.encode(&self.content));
-        for (kind, list) in &self.lists {
-            batch.put(keys::xattr(self.inode, kind.name()), list.encode());
-        }
+        add_lists(batch, self.inode, &self.lists);
     }
 
     fn live(&self) -> Live {
-        Live { record: self.record, lookups: 1, orphan: false, listed: false }
+        Live { record: self.record, lookups: 1, orphan: false, unborn: false, listed: false }
+    }
+}
+
+fn add_lists(batch: &mut Batch, inode: Inode, lists: &[(AclKind, Acl)]) {
+    for (kind, list) in lists {
+        batch.put(keys::xattr(inode, kind.name()), list.encode());
     }
 }
 
@@ -147,12 +152,22 @@ impl Volume {
         new: NewInode,
         number: u64,
     ) -> Birth {
+        let inode =
+            keys::new_inode(number, keys::slot_of_entry(parent.inode, name), new.kind == Kind::Directory);
+        let (record, lists) = self.newborn(caller, parent, &new);
+        let (kind, time) = (new.kind, record.born);
+        let entry = EntryRecord { inode, kind, position: new_position(here, number), time };
+        let (parent, name, content) = (parent.inode, name.to_vec(), new.target);
+        Birth { parent, name, inode, record, content, entry, lists }
+    }
+
+    /// What a new inode is at first, and the access control lists that it is born with.
+    fn newborn(&self, caller: Caller, parent: &Parent, new: &NewInode) -> (InodeRecord, Vec<(AclKind, Acl)>) {
         let now = self.now();
         let directory = new.kind == Kind::Directory;
         let inherits = parent.record.permissions & 0o2000 != 0;
         let set_gid = if inherits && directory { 0o2000 } else { 0 };
-        let inode = keys::new_inode(number, keys::slot_of_entry(parent.inode, name), directory);
-        let (permissions, lists) = parent.pass_on(&new);
+        let (permissions, lists) = parent.pass_on(new);
         let record = InodeRecord {
             kind: new.kind,
             permissions: permissions | set_gid,
@@ -170,9 +185,43 @@ impl Volume {
             born: now,
             overruled: Number::ZERO,
         };
-        let entry = EntryRecord { inode, kind: new.kind, position: new_position(here, number), time: now };
-        let (parent, name, content) = (parent.inode, name.to_vec(), new.target);
-        Birth { parent, name, inode, record, content, entry, lists }
+        (record, lists)
+    }
+
+    /// A name for what has none. Where such a file lives follows from it, so that they spread over the partitions.
+    pub fn any_name(&self) -> [u8; 8] {
+        self.inner.names_drawn.fetch_add(1, Ordering::Relaxed).to_le_bytes()
+    }
+
+    /// Makes a file without a name, near [`any_name`](Self::any_name) in the directory; raises its lookup count by one. [`link`](Self::link) can
+    /// give it a name as long as the kernel holds it; else it goes when the kernel lets go of it, or with a crash.
+    pub async fn make_nameless(
+        &self,
+        caller: Caller,
+        parent: Inode,
+        near: [u8; 8],
+        new: NewInode,
+    ) -> Answer<Attributes> {
+        Operation::on("tmpfile", parent).begins();
+        let slot = keys::slot_of_entry(parent, &near);
+        let here = self.part_of_entry(parent, &near).clone();
+        let parent = self.parent(&here, parent).await?;
+        let inode = keys::new_inode(self.next_number(&here).await?, slot, false);
+        let (record, lists) = self.newborn(caller, &parent, &new);
+        let record = InodeRecord { links: 0, ..record };
+        let live = Live { record, lookups: 1, orphan: true, unborn: true, listed: false };
+        let mut batch = Batch::new();
+        batch.put(keys::inode(inode), record.encode(&[])).put(keys::orphan(inode), []);
+        add_lists(&mut batch, inode, &lists);
+        here.room(batch.records_bytes()).await?;
+        let ticket = here.with(|core, state| {
+            state.live.insert(inode, live);
+            core.append(&batch)
+        });
+        here.settle(ticket).await?;
+        self.inner.tally.files.fetch_add(1, Ordering::Relaxed);
+        self.inner.tally.orphans.fetch_add(1, Ordering::Relaxed);
+        Ok(self.shown(inode, &live))
     }
 
     async fn make_alone(&self, here: &Part, birth: Birth) -> Answer<()> {
@@ -288,7 +337,7 @@ impl Volume {
         let target = self.target(&here, inode, false).await?;
         match target.record.kind {
             Kind::Directory => return Err(Errno::EPERM),
-            _ if target.orphan => return Err(Errno::ENOENT),
+            _ if target.orphan && !target.unborn => return Err(Errno::ENOENT),
             _ if target.record.links >= LINKS_MAX => return Err(Errno::EMLINK),
             _ => {}
         }
@@ -303,10 +352,16 @@ impl Volume {
         let mut parts = Parts::default();
         parts.of(&here).put(keys::entry(new_parent, new_name), entry.encode());
         parts.of(&there).put(keys::inode(inode), record.encode(&target.content));
+        if target.unborn {
+            parts.of(&there).remove(keys::orphan(inode));
+        }
         let changing = self.changing();
         self.commit_hidden(&here, &locked, parts).await?;
         self.touch(new_parent, now);
         drop(changing);
+        if target.unborn {
+            self.inner.tally.orphans.fetch_sub(1, Ordering::Relaxed);
+        }
         let (volume, inside) = (self.clone(), there.clone());
         at(&here, &there, async move {
             volume.load(&inside, inode).await?;
@@ -315,6 +370,7 @@ impl Volume {
                 live.record.links = record.links;
                 live.record.changed = now;
                 live.lookups += 1;
+                (live.orphan, live.unborn) = (false, false);
                 Ok(volume.shown(inode, live))
             })
         })

@@ -40,12 +40,18 @@ impl Volume {
         if from == to {
             return if mode == RenameMode::NoReplace { Err(Errno::EEXIST) } else { Ok(()) };
         }
-        let passing = there.clone();
-        let _intent = at(&here, &there, async move { Intent::announce(&passing, new_parent).await }).await?;
         let (volume, inside, wanted) = (self.clone(), there.clone(), to.clone());
-        let replaced =
-            at(&here, &there, async move { volume.entry(&inside, wanted.parent, &wanted.name).await })
-                .await?;
+        let found = at(&here, &there, async move {
+            let intent = Intent::announce(&inside, wanted.parent).await?;
+            let replaced = volume.entry(&inside, wanted.parent, &wanted.name).await?;
+            // A name that stays keeps its position: whoever is listing sees it once.
+            let position = match &replaced {
+                Some(replaced) => replaced.position,
+                None => new_position(&inside, volume.next_number(&inside).await?),
+            };
+            Ok((intent, replaced, position))
+        });
+        let (_intent, replaced, position) = found.await?;
         match (mode, replaced) {
             (RenameMode::NoReplace, Some(_)) => return Err(Errno::EEXIST),
             (RenameMode::Exchange, None) => return Err(Errno::ENOENT),
@@ -60,10 +66,14 @@ impl Volume {
             (RenameMode::Exchange, Some(other)) => {
                 self.exchange(&here, locked, (from, source), (to, other)).await
             }
-            (_, replaced) => self.replace(&here, &there, locked, (from, source), (to, replaced)).await,
+            (_, replaced) => {
+                let source = EntryRecord { position, ..source };
+                self.replace(&here, &there, locked, (from, source), (to, replaced)).await
+            }
         }
     }
 
+    /// The source's position is already that of the new name.
     async fn replace(
         &self,
         here: &Part,
@@ -105,8 +115,7 @@ impl Volume {
             }
             _ => None,
         };
-        let moved =
-            self.replace_barred(here, there, &locked, (&from, source), (&to, replaced), links, victim).await;
+        let moved = self.replace_barred(here, there, &locked, (&from, source), &to, links, victim).await;
         if let Some(inode) = barred {
             self.unbar(inode, moved.is_ok());
         }
@@ -120,21 +129,12 @@ impl Volume {
         there: &Part,
         locked: &Locked,
         (from, source): (&Place, EntryRecord),
-        (to, replaced): (&Place, Option<EntryRecord>),
+        to: &Place,
         links: BTreeMap<Inode, i32>,
         victim: Option<(Inode, Target)>,
     ) -> Answer<()> {
         let now = self.now();
-        // A name that stays keeps its position: whoever is listing sees it once.
-        let position = match replaced {
-            Some(replaced) => replaced.position,
-            None => {
-                let (volume, inside) = (self.clone(), there.clone());
-                let number = at(here, there, async move { volume.next_number(&inside).await }).await?;
-                new_position(there, number)
-            }
-        };
-        let entry = EntryRecord { position, time: now, ..source };
+        let entry = EntryRecord { time: now, ..source };
         let mut parts = Parts::default();
         parts.of(here).remove_with_note(keys::entry(from.parent, &from.name), note(now));
         parts.of(there).put(keys::entry(to.parent, &to.name), entry.encode());

@@ -140,10 +140,12 @@ impl Volume {
             let wanted = (length - copied).min(COPY_BYTES) as u32;
             visible(&here, &LockKey::Inode(from)).await;
             let record = self.load(&here, from).await?;
-            let bytes = self.read_as(&here, from, &record, from_offset + copied, wanted as usize).await?;
-            if bytes.is_empty() {
+            let mut bytes = vec![0; wanted as usize];
+            let count = self.read_as(&here, from, &record, from_offset + copied, &mut bytes).await?;
+            if count == 0 {
                 break;
             }
+            bytes.truncate(count);
             let (volume, offset) = (self.clone(), to_offset + copied);
             let effects = WriteEffects { kill_set_id: caller.uid != 0, keep_times: false };
             let written =

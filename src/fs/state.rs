@@ -56,8 +56,10 @@ pub(super) struct Live {
     pub(super) record: InodeRecord,
     /// How often the kernel has looked it up and not forgotten it.
     pub(super) lookups: u64,
-    /// It has no name left.
+    /// It has no name left, or none yet.
     pub(super) orphan: bool,
+    /// It has never had a name, and may be given one.
+    pub(super) unborn: bool,
     /// Partitions may hold listings or bars for it.
     pub(super) listed: bool,
 }

@@ -21,6 +21,8 @@ pub(super) struct Target {
     pub(super) record: InodeRecord,
     pub(super) content: Vec<u8>,
     pub(super) orphan: bool,
+    /// It has never had a name.
+    pub(super) unborn: bool,
     /// It isn't there: what was left of it is the name.
     pub(super) missing: bool,
 }
@@ -84,17 +86,20 @@ impl Volume {
                 Err(Errno::EIO | Errno::ESTALE) if loses_a_name && !keys::is_directory(inode) => {
                     let missing = inside.with(|core, _| !core.contains(&keys::inode(inode)));
                     let record = InodeRecord::unknown(Kind::File);
-                    return Ok(Target { record, content: Vec::new(), orphan: false, missing });
+                    return Ok(Target { record, content: Vec::new(), orphan: false, unborn: false, missing });
                 }
                 other => other?,
             };
             // What is about to go needn't be read: also what is damaged can be removed.
             let content = match loses_a_name && is_last_link(&record) {
-                true => volume.content_to_keep(&inside, inode, &record).await.unwrap_or_default(),
+                true => Vec::new(),
                 false => volume.content_to_keep(&inside, inode, &record).await?,
             };
-            let orphan = inside.with(|core, _| core.contains(&keys::orphan(inode)));
-            Ok(Target { record, content, orphan, missing: false })
+            let (orphan, unborn) = inside.with(|core, state| {
+                let unborn = state.live.get(&inode).is_some_and(|live| live.unborn);
+                (core.contains(&keys::orphan(inode)), unborn)
+            });
+            Ok(Target { record, content, orphan, unborn, missing: false })
         })
         .await
     }

@@ -43,6 +43,8 @@ pub(super) struct Inner {
     pub(super) tally: Arc<Tally>,
     pub(super) flush: Flush,
     pub(super) paths: Paths,
+    /// How many files were born without a name.
+    pub(super) names_drawn: AtomicU64,
     blockers: Arc<Blockers>,
 }
 
@@ -132,7 +134,15 @@ impl Volume {
         let blockers = Blockers::new(volume.blocking_threads_max);
         let volume_config = volume;
         let volume = Volume {
-            inner: Arc::new(Inner { store, chunk_bytes, tally, flush, paths: Paths::default(), blockers }),
+            inner: Arc::new(Inner {
+                store,
+                chunk_bytes,
+                tally,
+                flush,
+                paths: Paths::default(),
+                names_drawn: AtomicU64::new(0),
+                blockers,
+            }),
         };
         volume.start(&volume_config, policy, orphans)?;
         Ok(volume)

@@ -46,7 +46,8 @@ impl Volume {
             b"records" => as_lines(&shares(part, inode).await),
             b"born" => format!("{} {}", record.born.seconds, record.born.nanoseconds),
             b"crc32c" if record.kind == Kind::File && record.inline => {
-                let content = self.read_as(part, inode, record, 0, record.size as usize).await?;
+                let mut content = vec![0; record.size as usize];
+                self.read_as(part, inode, record, 0, &mut content).await?;
                 format!("{:08x}", crc32c::crc32c(&content))
             }
             _ => return Err(Errno::ENODATA),

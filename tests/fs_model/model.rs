@@ -14,6 +14,8 @@ pub(super) struct Node {
     /// The same node in the filesystem, and how often it was looked up.
     pub(super) inode: Inode,
     pub(super) lookups: u64,
+    /// It has never had a name.
+    pub(super) unborn: bool,
 }
 
 pub(super) struct Model {
@@ -36,6 +38,7 @@ impl Model {
             xattrs: BTreeMap::new(),
             inode: Inode::ROOT,
             lookups: 1,
+            unborn: false,
         };
         Model { nodes: vec![root], volume, random: Random(seed * 2 + 1) }
     }

@@ -5,7 +5,7 @@ use super::*;
 
 impl Model {
     pub(super) fn step(&mut self) {
-        match self.random.below(16) {
+        match self.random.below(17) {
             0..=2 => self.make(),
             3 => self.lookup(),
             4 => self.unlink(),
@@ -16,6 +16,7 @@ impl Model {
             12 => self.truncate(),
             13 => self.forget(),
             14 => self.xattr(),
+            15 => self.nameless(),
             _ => self.punch(),
         }
     }
@@ -47,10 +48,36 @@ impl Model {
             xattrs: BTreeMap::new(),
             inode: attributes.inode,
             lookups: 1,
+            unborn: false,
         });
         let index = self.nodes.len() - 1;
         self.nodes[parent].children.insert(name, index);
         self.nodes[parent].links += u32::from(directory);
+    }
+
+    /// A file that has no name yet; `link` may give it one.
+    fn nameless(&mut self) {
+        let parent = self.directory();
+        let at = self.nodes[parent].inode;
+        let near = self.volume.any_name();
+        let new = NewInode { kind: Kind::File, permissions: 0o640, umask: 0, device: 0, target: Vec::new() };
+        let got = run(&self.volume, Near::Name(at, &near), |v| async move {
+            v.make_nameless(ROOT_CALLER, at, near, new).await
+        });
+        let inode = got.unwrap().inode;
+        self.nodes.push(Node {
+            kind: Kind::File,
+            content: Vec::new(),
+            permissions: 0o640,
+            children: BTreeMap::new(),
+            links: 0,
+            xattrs: BTreeMap::new(),
+            inode,
+            lookups: 1,
+            unborn: true,
+        });
+        let index = self.nodes.len() - 1;
+        self.compare(index, &got.unwrap());
     }
 
     fn lookup(&mut self) {
@@ -180,11 +207,12 @@ impl Model {
             run(&self.volume, Near::Name(at, &name), |v| async move { v.link(inode, at, &wanted).await });
         if self.nodes[parent].children.contains_key(&name) {
             assert_eq!(got, Err(Errno::EEXIST));
-        } else if self.nodes[file].links == 0 {
+        } else if self.nodes[file].links == 0 && !self.nodes[file].unborn {
             assert_eq!(got, Err(Errno::ENOENT));
         } else {
             self.nodes[file].links += 1;
             self.nodes[file].lookups += 1;
+            self.nodes[file].unborn = false;
             self.nodes[parent].children.insert(name, file);
             self.compare(file, &got.unwrap());
         }
@@ -248,8 +276,14 @@ impl Model {
 
     pub(super) fn read_back(&self, file: usize) {
         let inode = self.nodes[file].inode;
-        let got = run(&self.volume, Near::Inode(inode), |v| async move { v.read(inode, 0, 1 << 20).await })
-            .unwrap();
+        // The room for it may hold anything.
+        let read = |v: Volume| async move {
+            let mut room = vec![0xee; 1 << 16];
+            let count = v.read_into(inode, 0, &mut room).await?;
+            room.truncate(count);
+            Ok(room)
+        };
+        let got = run(&self.volume, Near::Inode(inode), read).unwrap();
         assert!(got == self.nodes[file].content, "content of node {file} differs");
     }
 

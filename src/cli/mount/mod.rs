@@ -9,6 +9,7 @@ pub(super) mod system;
 mod transport;
 
 pub use options::{Options, parse};
+pub use system::standing_back;
 
 use super::{DONE, FAILED, complain, explain_usage};
 use std::ffi::OsString;

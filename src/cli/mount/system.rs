@@ -38,7 +38,7 @@ pub(super) fn ending_signals() -> SigSet {
 /// How a thread stands back behind others who want its processor (see `ring/manners.rs`), where that may be done: the class IDLE has a tiny share of the
 /// processor beside others of the same group, so only where the daemon is a group of its own, whose share is as large as any other's. It
 /// leads its session, sessions are groups (`sched_autogroup_enabled`), and no control group has it otherwise. And only if a thread may come back.
-pub(super) fn standing_back() -> Option<StandBack> {
+pub fn standing_back() -> Option<StandBack> {
     let leads = nix::unistd::getsid(None).ok() == Some(nix::unistd::getpid());
     let there_and_back =
         || std::thread::spawn(|| stand_back(true) && stand_back(false)).join().unwrap_or(false);

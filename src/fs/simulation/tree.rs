@@ -27,6 +27,8 @@ pub(super) enum Operation {
     RemoveDirectory(Path),
     Rename(Path, Path, bool),
     Link(Path, Path),
+    /// A file is made without a name, written, and then given one, unless it is let go of without.
+    Nameless(Option<Path>, Vec<u8>),
 }
 
 impl Tree {
@@ -58,7 +60,7 @@ impl Tree {
 
     /// An operation that will succeed.
     pub(super) fn choose(&self, dice: &mut Dice) -> Option<Operation> {
-        Some(match dice.below(12) {
+        Some(match dice.below(13) {
             0..=1 => Operation::Create(self.free_path(dice)?),
             2 => Operation::MakeDirectory(self.free_path(dice)?),
             3..=5 => {
@@ -71,7 +73,11 @@ impl Tree {
             7 => Operation::Unlink(self.any(false, dice)?),
             8 => Operation::RemoveDirectory(self.any(true, dice).filter(|path| self.is_empty(path))?),
             9..=10 => self.choose_rename(dice)?,
-            _ => Operation::Link(self.any(false, dice)?, self.free_path(dice)?),
+            11 => Operation::Link(self.any(false, dice)?, self.free_path(dice)?),
+            _ => {
+                let path = if dice.percent(70) { Some(self.free_path(dice)?) } else { None };
+                Operation::Nameless(path, vec![dice.below(256) as u8; [1, 5000][dice.index(2)]])
+            }
         })
     }
 
@@ -110,6 +116,12 @@ impl Tree {
             }
             Operation::Truncate(path, size) => tree.content(path).resize(*size as usize, 0),
             Operation::Unlink(path) | Operation::RemoveDirectory(path) => drop(tree.names.remove(path)),
+            Operation::Nameless(None, _) => {}
+            Operation::Nameless(Some(path), content) => {
+                tree.next_file += 1;
+                tree.names.insert(path.clone(), Some(tree.next_file));
+                tree.contents.insert(tree.next_file, content.clone());
+            }
             Operation::Link(from, to) => drop(tree.names.insert(to.clone(), tree.names[from])),
             Operation::Rename(from, to, true) => {
                 let (a, b) = (tree.names[from], tree.names[to]);

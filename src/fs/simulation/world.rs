@@ -160,6 +160,10 @@ impl Simulation {
         if !findings.is_empty() {
             return Err(format!("life {life}: the checker finds {findings:?}"));
         }
+        player.run_until(STEPS_MAX, || volume.counts().orphans == 0);
+        if volume.counts().orphans > 0 {
+            return Err(format!("life {life}: files without a name stay: {:?}", volume.counts()));
+        }
         self.moments = vec![Moment { tree: found, times }];
         self.synced = 0;
         Ok(())
@@ -364,6 +368,31 @@ async fn perform_held(volume: &Volume, operation: Operation, held: &mut Vec<Inod
             let inode = resolve(volume, &from, held).await?;
             let (parent, name) = split(&to);
             let parent = resolve(volume, &parent, held).await?;
+            let near = name.clone();
+            within(volume, Near::Name(parent, &near), |v| async move { v.link(inode, parent, &name).await })
+                .await?;
+            held.push(inode);
+            Ok(())
+        }
+        Operation::Nameless(path, content) => {
+            let parent = match &path {
+                Some(path) => resolve(volume, &split(path).0, held).await?,
+                None => Inode::ROOT,
+            };
+            let near = volume.any_name();
+            let new =
+                NewInode { kind: Kind::File, permissions: 0o600, umask: 0, device: 0, target: Vec::new() };
+            let made = within(volume, Near::Name(parent, &near), |v| async move {
+                v.make_nameless(CALLER, parent, near, new).await
+            });
+            let inode = made.await?.inode;
+            held.push(inode);
+            within(volume, Near::Inode(inode), |v| async move {
+                v.write(CALLER, inode, 0, content, WriteEffects::default()).await
+            })
+            .await?;
+            let Some(path) = path else { return Ok(()) };
+            let name = split(&path).1;
             let near = name.clone();
             within(volume, Near::Name(parent, &near), |v| async move { v.link(inode, parent, &name).await })
                 .await?;

@@ -25,6 +25,8 @@ pub(super) enum Answerer {
     Opened(ReplyOpen),
     Attributes(ReplyAttr),
     Bytes(ReplyData),
+    /// Content, and the room for it.
+    Content(ReplyData, Vec<u8>),
     Nothing(ReplyEmpty),
     Count(ReplyWrite),
     Statistics(ReplyStatfs),
@@ -42,7 +44,7 @@ impl Answerer {
             Answerer::Created(reply) => reply.error(error),
             Answerer::Opened(reply) => reply.error(error),
             Answerer::Attributes(reply) => reply.error(error),
-            Answerer::Bytes(reply) => reply.error(error),
+            Answerer::Bytes(reply) | Answerer::Content(reply, _) => reply.error(error),
             Answerer::Nothing(reply) => reply.error(error),
             Answerer::Count(reply) => reply.error(error),
             Answerer::Statistics(reply) => reply.error(error),
@@ -82,7 +84,7 @@ impl Reply for Answerer {
             (Answerer::Attributes(reply), Value::Attributes(found, keep)) => {
                 reply.attr(&time(keep), &convert::attributes(&found));
             }
-            (Answerer::Bytes(reply), Value::Bytes(bytes)) => reply.data(&bytes),
+            (Answerer::Bytes(reply) | Answerer::Content(reply, _), Value::Bytes(bytes)) => reply.data(&bytes),
             (Answerer::Nothing(reply), Value::Nothing) => reply.ok(),
             (Answerer::Count(reply), Value::Count(count)) => reply.written(count),
             (Answerer::Statistics(reply), Value::Statistics(found)) => {
@@ -96,6 +98,19 @@ impl Reply for Answerer {
             (Answerer::Position(reply), Value::Position(position)) => reply.offset(position as i64),
             // No callback asks for something else than what it can answer with.
             (answerer, _) => answerer.fail(Errno::EIO),
+        }
+    }
+
+    fn room(&mut self, bytes: usize) -> &mut [u8] {
+        let Answerer::Content(_, room) = self else { return &mut [] };
+        *room = vec![0; bytes];
+        room
+    }
+
+    fn filled(self, count: Answer<usize>) {
+        match (self, count) {
+            (Answerer::Content(reply, room), Ok(count)) => reply.data(&room[..count]),
+            (answerer, count) => answerer.fail(count.err().unwrap_or(Errno::EIO)),
         }
     }
 

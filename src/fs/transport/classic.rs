@@ -3,7 +3,7 @@
 
 use super::answer::Answerer;
 use super::convert::{self, caller, inode};
-use super::dispatch::{Dispatch, Reply};
+use super::dispatch::{Dispatch, Reply, Serve};
 use super::mount::negotiate;
 use super::request::{self, Listing, Request as Asked};
 use crate::fs::errno::Errno;
@@ -23,15 +23,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 /// The adapter between the kernel and what serves it.
-pub struct Classic {
-    dispatch: Dispatch,
+pub struct Classic<S = Dispatch> {
+    dispatch: S,
     /// Whether to ask for requests over io_uring; then, whether the kernel agreed.
     ring: Arc<AtomicBool>,
 }
 
-impl Classic {
+impl<S: Serve> Classic<S> {
     /// An adapter that passes requests on.
-    pub fn new(dispatch: Dispatch) -> Self {
+    pub fn new(dispatch: S) -> Self {
         Classic { dispatch, ring: Arc::default() }
     }
 
@@ -58,7 +58,7 @@ fn bytes(name: &OsStr) -> Vec<u8> {
     name.as_bytes().to_vec()
 }
 
-impl Filesystem for Classic {
+impl<S: Serve> Filesystem for Classic<S> {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
         let agreed = negotiate(config, self.ring.load(Ordering::SeqCst), self.dispatch.writeback_cache());
         self.ring.store(agreed, Ordering::SeqCst);
@@ -231,7 +231,7 @@ impl Filesystem for Classic {
         _owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.pass(request, number, Asked::Read { offset, size }, Answerer::Bytes(reply));
+        self.pass(request, number, Asked::Read { offset, size }, Answerer::Content(reply, Vec::new()));
     }
 
     fn write(

@@ -18,15 +18,16 @@ const COPY_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// For how long the kernel may keep what it was told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Keep {
+pub enum Keep {
     /// Only it can change it.
     ForEver,
+    /// It asks again each time.
     Not,
 }
 
 /// What was opened, and so what the kernel may do with it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Opened {
+pub enum Opened {
     /// Its pages stay, over openings too.
     File,
     /// Nothing is kept. Of a listing it would put what it was told before a change beside what came after it, if several list at once, and show names
@@ -37,7 +38,8 @@ pub(super) enum Opened {
 }
 
 /// What a request is answered with.
-pub(super) enum Value {
+pub enum Value {
+    /// That it was done.
     Nothing,
     /// How long the name may be kept, and the attributes.
     Entry(Attributes, Keep, Keep),
@@ -45,28 +47,46 @@ pub(super) enum Value {
     NoEntry,
     /// A new file, which is opened as well.
     Created(Attributes),
+    /// It is open.
     Opened(Opened),
+    /// Attributes, and how long they may be kept.
     Attributes(Attributes, Keep),
     /// With the time of birth.
     Statx(Attributes),
+    /// Content, or a value.
     Bytes(Vec<u8>),
     /// Bytes that were moved, or that there are.
     Count(u32),
     /// A position, or more bytes than a count has room for.
     Position(u64),
+    /// What `statfs` shows.
     Statistics(Statistics),
 }
 
 /// The right to answer one request. Dropped unanswered (its operation panicked, or the mount ends) it answers EIO.
-pub(super) trait Reply: Send + 'static {
+pub trait Reply: Send + 'static {
     /// Answers.
     fn answer(self, answer: Answer<Value>);
+    /// Room for so many bytes of an answer. It may hold anything at first.
+    fn room(&mut self, bytes: usize) -> &mut [u8];
+    /// Answers with so many bytes of the room that was asked for.
+    fn filled(self, count: Answer<usize>);
     /// Answers with names of a directory, `.` and `..` before them; returns how many of the names had room. The dots show the directory's own
     /// number: the kernel knows the parent, and programs ask it.
     fn names(self, directory: Inode, listing: Listing, names: &[Entry]) -> usize;
 }
 
-/// What transports pass requests to. Clones share it.
+/// What transports pass requests to.
+pub trait Serve: Send + Sync + 'static {
+    /// Takes a request, and has it answered now or later.
+    fn serve(&self, caller: Caller, inode: Inode, request: Request, reply: impl Reply);
+    /// The kernel lets go of an inode that it has looked up so often.
+    fn forget(&self, inode: Inode, lookups: u64);
+    /// Whether the kernel holds writes back.
+    fn writeback_cache(&self) -> bool;
+}
+
+/// What serves the requests of a volume. Clones share it.
 #[derive(Clone)]
 pub struct Dispatch {
     volume: Volume,
@@ -75,55 +95,8 @@ pub struct Dispatch {
     writeback_cache: bool,
 }
 
-impl Dispatch {
-    /// For a volume whose root has `.bitkv`. Every operation of the volume goes through `traffic`. With a write-back cache the kernel holds writes
-    /// back, and keeps sizes and times meanwhile.
-    pub fn new(volume: Volume, control: Arc<Control>, traffic: Arc<Traffic>, writeback_cache: bool) -> Self {
-        Dispatch { volume, control, traffic, writeback_cache }
-    }
-
-    /// Whether the kernel holds writes back.
-    pub(super) fn writeback_cache(&self) -> bool {
-        self.writeback_cache
-    }
-
-    /// Runs an operation near an inode or name. Once the mount ends it isn't taken any more: dropped, its reply answers EIO.
-    fn run<F: Future<Output = ()> + Send + 'static>(
-        &self,
-        near: Near<'_>,
-        operation: impl FnOnce(Volume) -> F,
-    ) {
-        let Some(passage) = self.traffic.enter(self.volume.partition_near(near)) else { return };
-        let operation = operation(self.volume.clone());
-        self.volume.dispatch(near, passage.carry(operation));
-    }
-
-    /// The same for one that ends with a value.
-    fn answer<F: Future<Output = Answer<Value>> + Send + 'static>(
-        &self,
-        near: Near<'_>,
-        reply: impl Reply,
-        operation: impl FnOnce(Volume) -> F,
-    ) {
-        self.run(near, |volume| {
-            let operation = operation(volume);
-            async move { reply.answer(operation.await) }
-        });
-    }
-
-    /// The kernel lets go of an inode that it has looked up so often. Counted: a file without a name goes with it. What comes once the way in
-    /// is shut is found again at the next opening.
-    pub(super) fn forget(&self, inode: Inode, lookups: u64) {
-        match is_control(inode) {
-            true => self.control.forget(inode, lookups),
-            false => {
-                self.run(Near::Inode(inode), |volume| async move { volume.let_go(inode, lookups).await })
-            }
-        }
-    }
-
-    /// Takes a request, and has it answered now or later.
-    pub(super) fn serve(&self, caller: Caller, inode: Inode, request: Request, reply: impl Reply) {
+impl Serve for Dispatch {
+    fn serve(&self, caller: Caller, inode: Inode, request: Request, reply: impl Reply) {
         let owns = |parent, name: &[u8]| self.control.owns(parent, name);
         match &request {
             Request::Lookup { name } if owns(inode, name) => {
@@ -155,6 +128,52 @@ impl Dispatch {
             true => self.serve_control(inode, request, reply),
             false => self.serve_volume(caller, inode, request, reply),
         }
+    }
+
+    /// Counted: a file without a name goes with it. What comes once the way in is shut is found again at the next opening.
+    fn forget(&self, inode: Inode, lookups: u64) {
+        match is_control(inode) {
+            true => self.control.forget(inode, lookups),
+            false => {
+                self.run(Near::Inode(inode), |volume| async move { volume.let_go(inode, lookups).await })
+            }
+        }
+    }
+
+    fn writeback_cache(&self) -> bool {
+        self.writeback_cache
+    }
+}
+
+impl Dispatch {
+    /// For a volume whose root has `.bitkv`. Every operation of the volume goes through `traffic`. With a write-back cache the kernel holds writes
+    /// back, and keeps sizes and times meanwhile.
+    pub fn new(volume: Volume, control: Arc<Control>, traffic: Arc<Traffic>, writeback_cache: bool) -> Self {
+        Dispatch { volume, control, traffic, writeback_cache }
+    }
+
+    /// Runs an operation near an inode or name. Once the mount ends it isn't taken any more: dropped, its reply answers EIO.
+    fn run<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        near: Near<'_>,
+        operation: impl FnOnce(Volume) -> F,
+    ) {
+        let Some(passage) = self.traffic.enter(self.volume.partition_near(near)) else { return };
+        let operation = operation(self.volume.clone());
+        self.volume.dispatch(near, passage.carry(operation));
+    }
+
+    /// The same for one that ends with a value.
+    fn answer<F: Future<Output = Answer<Value>> + Send + 'static>(
+        &self,
+        near: Near<'_>,
+        reply: impl Reply,
+        operation: impl FnOnce(Volume) -> F,
+    ) {
+        self.run(near, |volume| {
+            let operation = operation(volume);
+            async move { reply.answer(operation.await) }
+        });
     }
 
     fn serve_volume(&self, caller: Caller, inode: Inode, request: Request, reply: impl Reply) {
@@ -192,6 +211,12 @@ impl Dispatch {
                     volume.make(caller, inode, &name, new).await.map(Value::Created)
                 });
             }
+            Request::CreateNameless { new } => {
+                let near = self.volume.any_name();
+                self.answer(Near::Name(inode, &near), reply, |volume| async move {
+                    volume.make_nameless(caller, inode, near, new).await.map(Value::Created)
+                });
+            }
             Request::Unlink { name } => {
                 let near = name.clone();
                 self.answer(Near::Name(inode, &near), reply, |volume| async move {
@@ -216,8 +241,10 @@ impl Dispatch {
                     volume.link(old, inode, &name).await.map(entry)
                 });
             }
-            Request::Read { offset, size } => self.answer(here, reply, |volume| async move {
-                volume.read(inode, offset, size).await.map(Value::Bytes)
+            Request::Read { offset, size } => self.run(here, |volume| async move {
+                let mut reply = reply;
+                let count = volume.read_into(inode, offset, reply.room(size as usize)).await;
+                reply.filled(count);
             }),
             Request::Write { offset, data, kill_set_id, held_back } => {
                 let effects = WriteEffects { kill_set_id, keep_times: held_back && self.writeback_cache };

@@ -1,6 +1,7 @@
 //! Mounting a volume through the classic transport's binding: which options it gets, and the session that serves it.
 
 use super::classic::Classic;
+use super::dispatch::{Dispatch, Serve};
 use super::ring::{Server, StandBack, Threads};
 use fuser::{InitFlags, KernelConfig, MountOption};
 use std::io;
@@ -44,12 +45,12 @@ pub struct Settings {
 }
 
 /// A mount that is there, and waits to be served.
-pub struct Serving {
-    session: fuser::Session<Classic>,
+pub struct Serving<S: Serve = Dispatch> {
+    session: fuser::Session<Classic<S>>,
     ring: Option<Threads>,
 }
 
-impl Serving {
+impl<S: Serve> Serving<S> {
     /// How requests come: `ring` or `dev`.
     pub fn transport(&self) -> &'static str {
         if self.ring.is_some() { "ring" } else { "dev" }
@@ -70,7 +71,11 @@ impl Serving {
 ///
 /// # Errors
 /// If there are no rings, threads or memory to be had.
-pub fn prepare_ring(server: Server, depth: u16, stand_back: Option<StandBack>) -> io::Result<Threads> {
+pub fn prepare_ring(
+    server: Server<impl Serve>,
+    depth: u16,
+    stand_back: Option<StandBack>,
+) -> io::Result<Threads> {
     Threads::start(server, depth, REQUEST_BYTES_MAX as usize, stand_back)
 }
 
@@ -78,12 +83,12 @@ pub fn prepare_ring(server: Server, depth: u16, stand_back: Option<StandBack>) -
 ///
 /// # Errors
 /// What the kernel or the helper program says.
-pub fn mount(
-    mut adapter: Classic,
+pub fn mount<S: Serve>(
+    mut adapter: Classic<S>,
     mountpoint: &Path,
     settings: &Settings,
     ring: Option<Threads>,
-) -> io::Result<Serving> {
+) -> io::Result<Serving<S>> {
     let agreed = ring.is_some().then(|| adapter.ask_for_ring());
     let mut config = fuser::Config::default();
     let mut add = |wanted: bool, option: MountOption| {

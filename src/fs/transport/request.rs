@@ -14,6 +14,7 @@ pub enum Request {
     ReadLink,
     Make { name: Vec<u8>, new: NewInode },
     Create { name: Vec<u8>, new: NewInode },
+    CreateNameless { new: NewInode },
     Unlink { name: Vec<u8> },
     RemoveDirectory { name: Vec<u8> },
     Rename { name: Vec<u8>, new_parent: Inode, new_name: Vec<u8>, mode: RenameMode },

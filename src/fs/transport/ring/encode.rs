@@ -34,6 +34,11 @@ impl<'a> Filling<'a> {
         self.length
     }
 
+    /// So many bytes, nothing else, have been put there already.
+    pub(super) fn is_filled(&mut self, bytes: usize) {
+        self.length = bytes.min(self.limit);
+    }
+
     /// Adds bytes, as many as there is room for.
     pub(super) fn put(&mut self, bytes: &[u8]) {
         let room = &mut self.bytes[self.length..self.limit];

@@ -148,7 +148,7 @@ impl Reply {
         unsafe { std::slice::from_raw_parts(vector.iov_base.cast(), vector.iov_len) }
     }
 
-    fn payload_mut(&mut self) -> &mut [u8] {
+    pub(super) fn payload_mut(&mut self) -> &mut [u8] {
         let vector = self.slot().vectors[1];
         // SAFETY: as above, borrowed mutably.
         unsafe { std::slice::from_raw_parts_mut(vector.iov_base.cast(), vector.iov_len) }

@@ -4,20 +4,20 @@ use super::encode::{self, FOR_EVER, Filling};
 use super::queue;
 use super::wire;
 use crate::fs::errno::Errno;
-use crate::fs::transport::dispatch::{Dispatch, Keep, Reply, Value};
+use crate::fs::transport::dispatch::{Dispatch, Keep, Reply, Serve, Value};
 use crate::fs::transport::request::Listing;
 use crate::fs::types::*;
 
 /// What serves the requests of all queues.
-pub struct Server {
-    dispatch: Dispatch,
+pub struct Server<S = Dispatch> {
+    dispatch: S,
     /// Only this user and root may come in; the kernel, which lets everybody in for root's sake, doesn't see to it.
     owner: Option<u32>,
 }
 
-impl Server {
+impl<S: Serve> Server<S> {
     /// A server; with an owner, nobody else but root may come in.
-    pub fn new(dispatch: Dispatch, owner: Option<u32>) -> Self {
+    pub fn new(dispatch: S, owner: Option<u32>) -> Self {
         Server { dispatch, owner }
     }
 
@@ -38,6 +38,16 @@ impl Server {
 impl Reply for queue::Reply {
     fn answer(self, answer: Answer<Value>) {
         self.fill(answer, put);
+    }
+
+    fn room(&mut self, bytes: usize) -> &mut [u8] {
+        let payload = self.payload_mut();
+        let bytes = bytes.min(payload.len());
+        &mut payload[..bytes]
+    }
+
+    fn filled(self, count: Answer<usize>) {
+        self.fill(count, |count, to| to.is_filled(count));
     }
 
     fn names(self, directory: Inode, listing: Listing, names: &[Entry]) -> usize {

@@ -68,6 +68,8 @@ fn names_and_what_is_made_of_them() {
     );
     let file = none().words(&[libc::O_RDWR as u32, libc::S_IFREG | 0o4711, 0o22, 0]);
     is(35, file, b"name\0", Request::Create { name: name.clone(), new: masked(new(Kind::File, 0o4711, 0)) });
+    let nameless = none().words(&[(libc::O_TMPFILE | libc::O_RDWR) as u32, libc::S_IFREG | 0o600, 0o22, 0]);
+    is(51, nameless, b"/\0", Request::CreateNameless { new: masked(new(Kind::File, 0o600, 0)) });
     let link = NewInode { target: b"to".to_vec(), ..new(Kind::Symlink, 0o777, 0) };
     is(6, none(), b"name\0to\0", Request::Make { name: name.clone(), new: link });
     is(13, none().longs(&[5]), b"name\0", Request::Link { inode: Inode(5), name: name.clone() });
@@ -153,7 +155,7 @@ fn attributes_by_name() {
 
 #[test]
 fn what_costs_nothing_is_refused_once_and_what_is_unknown_too() {
-    for opcode in [25, 34, 40, 51, 4096, 0] {
+    for opcode in [25, 34, 40, 49, 4096, 0] {
         assert_eq!(decode(opcode, none(), b"name\0"), Err(Errno::ENOSYS), "{opcode}");
     }
     assert_eq!(decode(39, none(), b""), Err(Errno::ENOTTY));

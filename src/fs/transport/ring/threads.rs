@@ -5,6 +5,7 @@ use super::manners::{Manners, StandBack};
 use super::queue::{Queue, Ring};
 use super::serve::Server;
 use crate::engine::has_errands;
+use crate::fs::transport::dispatch::Serve;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use std::cell::RefCell;
@@ -42,8 +43,8 @@ impl Threads {
     ///
     /// # Errors
     /// If there are no rings to be had, or no memory or threads.
-    pub fn start(
-        server: Server,
+    pub fn start<S: Serve>(
+        server: Server<S>,
         depth: u16,
         payload_bytes: usize,
         stand_back: Option<StandBack>,
@@ -108,7 +109,7 @@ impl Threads {
 
 fn serve(
     ring: Ring,
-    server: &Server,
+    server: &Server<impl Serve>,
     connection: &Receiver<Arc<OwnedFd>>,
     stand_back: Option<StandBack>,
 ) -> io::Result<()> {

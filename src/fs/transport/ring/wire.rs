@@ -127,6 +127,11 @@ pub fn request(opcode: u32, operation: &[u8], mut rest: &[u8]) -> Answer<Request
             let new = request::new_inode(Kind::File, fields.word(4)?, fields.word(8)?, 0);
             Request::Create { name: text(rest)?, new }
         }
+        // The name that the kernel sends along means nothing; it keeps the rule of O_EXCL by itself.
+        51 => {
+            let new = request::new_inode(Kind::File, fields.word(4)?, fields.word(8)?, 0);
+            Request::CreateNameless { new }
+        }
         10 => Request::Unlink { name: text(rest)? },
         11 => Request::RemoveDirectory { name: text(rest)? },
         12 => rename(&fields, 0, rest)?,
