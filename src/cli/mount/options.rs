@@ -379,14 +379,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_yet_is_not_taken() {
-        for wrong in [
-            "--transport=other",
-            "--ring-depth=0",
-            "--ring-depth=257",
-            "--uid=1",
-            "--umask=022",
-            "--writeback-cache",
-        ] {
+        for wrong in ["--transport=other", "--ring-depth=0", "--ring-depth=257", "--uid=1", "--umask=022"] {
             assert!(parsed(&["/d", "/m", wrong]).is_err(), "{wrong}");
         }
     }
