@@ -1,7 +1,7 @@
 //! Access control lists: how they are set, what they do to permission bits, whom they let in. `scripts/tests/acl.sh` has the tools' view.
 
 use super::fixture::{Place, shell};
-use super::{errno, raw};
+use super::{errno, nameless, raw};
 use std::ffi::CStr;
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -156,4 +156,21 @@ fn a_strangers_list_takes_set_group_id_away() {
         assert!(shell(&format!("{script}{hexadecimal} \"$1\""), &file).status.success());
         assert_eq!(mode(&file), expected, "group {group}");
     }
+}
+
+#[test]
+fn a_file_that_is_born_without_a_name_starts_with_the_default_list() {
+    let Some(place) = shared() else { return };
+    let directory = place.at("directory");
+    fs::create_dir(&directory).unwrap();
+    raw::set_xattr(&directory, DEFAULT, &for_two(6), 0).unwrap();
+    let file = match nameless::nameless(&directory, 0) {
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+            return println!("SKIPPED: O_TMPFILE over /dev/fuse");
+        }
+        file => file.unwrap(),
+    };
+    nameless::name(&file, &directory.join("name")).unwrap();
+    assert_eq!(mode(&directory.join("name")), 0o640);
+    assert_eq!(raw::get_xattr(&directory.join("name"), ACCESS, 100).unwrap().1, for_two(4));
 }

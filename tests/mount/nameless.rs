@@ -10,12 +10,12 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-fn nameless(directory: &Path, more: i32) -> io::Result<File> {
+pub fn nameless(directory: &Path, more: i32) -> io::Result<File> {
     let mut options = File::options();
     options.read(true).write(true).mode(0o640).custom_flags(libc::O_TMPFILE | more).open(directory)
 }
 
-fn name(file: &File, path: &Path) -> io::Result<()> {
+pub fn name(file: &File, path: &Path) -> io::Result<()> {
     let descriptor = format!("/proc/self/fd/{}", file.as_raw_fd());
     Ok(nix::unistd::linkat(AT_FDCWD, descriptor.as_str(), AT_FDCWD, path, AtFlags::AT_SYMLINK_FOLLOW)?)
 }
