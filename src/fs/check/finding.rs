@@ -1,5 +1,6 @@
 //! What the checker finds, in words, and what can be done about it.
 
+use crate::fs::acl::AclKind;
 use crate::fs::keys;
 use crate::fs::types::{Inode, Kind};
 use std::fmt;
@@ -77,6 +78,15 @@ pub enum Finding {
         /// What there is.
         has: u64,
     },
+    /// The permission bits aren't those of the access control list.
+    Permissions {
+        /// The inode.
+        inode: Inode,
+        /// What it says.
+        says: u16,
+        /// What the list says.
+        list: u16,
+    },
     /// There are more or fewer extended attributes than the inode says, or it isn't there.
     Xattrs {
         /// The inode.
@@ -86,6 +96,11 @@ pub enum Finding {
         /// Whether the inode is there.
         owned: bool,
     },
+}
+
+/// Whether a record is an inode's access control list.
+pub(super) fn is_access_list(key: &[u8]) -> bool {
+    keys::parse_xattr(key).is_some_and(|(_, name)| name == AclKind::Access.name())
 }
 
 /// A name in a directory.
@@ -148,6 +163,13 @@ impl fmt::Display for Finding {
             Finding::StoredBytes { inode, says, has } => {
                 write!(formatter, "inode {} says {says} bytes in chunks and has {has}", inode.0)
             }
+            Finding::Permissions { inode, says, list } => {
+                write!(
+                    formatter,
+                    "inode {} says permissions {says:o}, its access control list {list:o}",
+                    inode.0
+                )
+            }
             Finding::Xattrs { inode, has, owned: true } => {
                 write!(formatter, "inode {} has {has} extended attributes, and says otherwise", inode.0)
             }
@@ -177,6 +199,7 @@ impl Finding {
             Finding::Links { .. }
             | Finding::Chunks { .. }
             | Finding::StoredBytes { .. }
+            | Finding::Permissions { .. }
             | Finding::Xattrs { .. } => 4,
         })
     }
@@ -184,6 +207,9 @@ impl Finding {
     /// What a repair does about it, in words.
     pub fn remedy(&self) -> &'static str {
         match self {
+            Finding::Unreadable { key, .. } if is_access_list(key) => {
+                "remove the list, and what the group may"
+            }
             Finding::Unreadable { key, .. } => match keys::parse_inode(key) {
                 Some(inode) if keys::is_directory(inode) => {
                     "make its attributes anew: root's, for root alone"
@@ -207,6 +233,7 @@ impl Finding {
             Finding::Links { .. } => "set the link count",
             Finding::Chunks { .. } => "remove the chunks",
             Finding::StoredBytes { .. } => "set the bytes",
+            Finding::Permissions { .. } => "set the permissions",
             Finding::Xattrs { owned: true, .. } => "set the count",
             Finding::Xattrs { owned: false, .. } => "remove them",
         }

@@ -4,6 +4,7 @@
 //! * link counts agree with the names; a directory has one name only, and is reached from the root
 //! * no chunk without its file, or behind the file's end; bytes stored in chunks are what the record says
 //! * extended attributes belong to an inode, which knows how many there are
+//! * access control lists are well-formed, and permission bits are what they say
 //! * all numbers in use are below what the counters have reserved
 
 mod finding;
@@ -14,6 +15,7 @@ mod tests;
 pub use self::finding::{Finding, Named};
 pub use self::repair::Repaired;
 
+use super::acl::{Acl, AclKind};
 use super::attributes::InodeRecord;
 use super::keys::{self, EntryRecord, MetaRecord};
 use super::state::Part;
@@ -33,6 +35,8 @@ struct Gathered {
     chunk_bytes: BTreeMap<Inode, u64>,
     chunk_places: Vec<(Inode, u32)>,
     xattrs: BTreeMap<Inode, u32>,
+    /// Permission bits that access control lists say.
+    lists: BTreeMap<Inode, u16>,
     findings: Vec<Finding>,
 }
 
@@ -100,7 +104,7 @@ impl Gathered {
                 }
             }
         } else if self.count(key, value.len() as u64) {
-            // Nothing more is in it.
+            self.take_list(key, value);
         } else if let Some(inode) = keys::parse_inode(key) {
             match InodeRecord::decode(value) {
                 Some((record, content)) => {
@@ -114,6 +118,17 @@ impl Gathered {
             }
         } else {
             self.findings.push(Finding::UnknownKey(key.to_vec()));
+        }
+    }
+
+    /// If it is an access control list.
+    fn take_list(&mut self, key: &[u8], value: &[u8]) {
+        let Some((inode, name)) = keys::parse_xattr(key) else { return };
+        match (AclKind::of(name), Acl::decode(value)) {
+            (None, _) => {}
+            (Some(AclKind::Access), Ok(Some(list))) => drop(self.lists.insert(inode, list.permissions())),
+            (Some(AclKind::Default), Ok(Some(_))) => {}
+            _ => self.unreadable(key, format!("an access control list of inode {} is malformed", inode.0)),
         }
     }
 
@@ -139,6 +154,7 @@ impl Gathered {
         self.chunk_bytes.extend(other.chunk_bytes);
         self.chunk_places.extend(other.chunk_places);
         self.xattrs.extend(other.xattrs);
+        self.lists.extend(other.lists);
         self.findings.extend(other.findings);
     }
 
@@ -166,6 +182,12 @@ impl Gathered {
             let record = self.inodes.get(&inode);
             if record.is_none_or(|record| record.xattrs != has) {
                 self.findings.push(Finding::Xattrs { inode, has, owned: record.is_some() });
+            }
+        }
+        for (inode, list) in &self.lists {
+            let says = self.inodes.get(inode).map_or(*list, |record| record.permissions & 0o777);
+            if says != *list {
+                self.findings.push(Finding::Permissions { inode: *inode, says, list: *list });
             }
         }
         for (inode, record) in &self.inodes {

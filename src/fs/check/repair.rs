@@ -4,7 +4,7 @@
 //! Every repair is a commit of its own, so a repair that is broken off leaves a store that can be repaired.
 
 use super::Finding;
-use super::finding::Named;
+use super::finding::{Named, is_access_list};
 use crate::engine::Batch;
 use crate::fs::attributes::InodeRecord;
 use crate::fs::errno::Errno;
@@ -76,6 +76,10 @@ impl Volume {
                 let has = *has;
                 self.mend(*inode, move |record| record.stored_bytes = has).await
             }
+            Finding::Permissions { inode, list, .. } => {
+                let list = *list;
+                self.mend(*inode, move |record| record.permissions = record.permissions & 0o7000 | list).await
+            }
             Finding::Xattrs { inode, has, owned: true } => {
                 let has = *has;
                 self.mend(*inode, move |record| record.xattrs = has).await
@@ -101,7 +105,12 @@ impl Volume {
             return self.remove_name(&Named { parent, name: name.to_vec(), inode: parent }).await;
         }
         if let Some((inode, _)) = keys::parse_xattr(key) {
-            return self.remove_keys(inode, vec![key.to_vec()]).await;
+            self.remove_keys(inode, vec![key.to_vec()]).await?;
+            // With a list the group's bits are its mask: without, they would be more than the group had.
+            return match is_access_list(key) {
+                true => self.mend(inode, |record| record.permissions &= !0o070).await,
+                false => Ok(()),
+            };
         }
         let Some(inode) = keys::parse_inode(key) else { return Ok(()) };
         if *key == keys::orphan(inode) {

@@ -4,6 +4,7 @@ use super::{Finding, Repaired};
 use crate::engine::clock::RealClock;
 use crate::engine::disk::uring::UringDisk;
 use crate::engine::{Batch, Config, Policy, World};
+use crate::fs::acl::AclKind;
 use crate::fs::attributes::InodeRecord;
 use crate::fs::errno::Errno;
 use crate::fs::keys::{self, EntryRecord, MetaRecord};
@@ -185,6 +186,34 @@ fn wrong_counts_are_set() {
             assert_eq!(lookup(volume, Inode::ROOT, b"small").unwrap().links, 2);
             assert_eq!(lookup(volume, Inode::ROOT, b"d").unwrap().links, 3);
             assert_eq!(read(volume, tree.large), large_content());
+        },
+    );
+}
+
+/// What the group may is the mask, as long as there is a list; a list that is lost must not leave it to the group.
+#[test]
+fn permissions_are_those_of_the_access_control_list() {
+    let entry = |who: u8, may: u8, id: u32| [&[who, 0, may, 0][..], &id.to_le_bytes()].concat();
+    let entries = [
+        entry(1, 6, u32::MAX),
+        entry(2, 6, 1001),
+        entry(4, 0, u32::MAX),
+        entry(16, 4, u32::MAX),
+        entry(32, 0, u32::MAX),
+    ];
+    let list = [vec![2, 0, 0, 0], entries.concat()].concat();
+    repairs(
+        |saboteur, tree| {
+            let key = |inode| keys::xattr(inode, AclKind::Access.name());
+            saboteur.put(tree.small, key(tree.small), &list);
+            saboteur.change(tree.small, |record| (record.xattrs, record.permissions) = (2, 0o4666));
+            saboteur.put(tree.directory, key(tree.directory), b"nonsense");
+            saboteur.change(tree.directory, |record| (record.xattrs, record.permissions) = (1, 0o770));
+        },
+        &["says permissions 666, its access control list 640", "is malformed"],
+        |volume, _| {
+            assert_eq!(lookup(volume, Inode::ROOT, b"small").unwrap().permissions, 0o4640);
+            assert_eq!(lookup(volume, Inode::ROOT, b"d").unwrap().permissions, 0o700);
         },
     );
 }
