@@ -407,7 +407,11 @@ fn states_of(partitions: &[Recovered<'_>], tally: &Tally) -> Result<Vec<VolumeSt
             if changed.number <= metas[index].absorbed.max(overruled) {
                 continue;
             }
-            let value = recovered.read(&changed.key)?.unwrap_or_default();
+            let value = match recovered.read(&changed.key) {
+                // The time is lost with the record; what else that costs, whoever reads it is told.
+                Err(OpenError::Damaged(_)) => continue,
+                read => read?.unwrap_or_default(),
+            };
             let time = match changed.removed {
                 true => keys::get_time(&value, 0),
                 false => keys::EntryRecord::decode(&value).map(|record| record.time),

@@ -2,6 +2,7 @@
 
 mod daemon;
 mod log;
+mod memory;
 mod opening;
 mod options;
 mod session;

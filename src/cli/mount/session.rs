@@ -2,6 +2,7 @@
 
 use super::Options;
 use super::log;
+use super::memory;
 use super::opening;
 use super::options::SyncMode;
 use super::system;
@@ -20,7 +21,7 @@ use crate::fs::volume::{Volume, VolumeConfig};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 /// How long a mount that was taken away may go on being used before its daemon ends all the same.
@@ -104,10 +105,16 @@ fn serve(
         tracing::warn!("whoever wanted the mount is gone: ending");
         return take_away(options, endings);
     }
-    match endings.recv() {
-        Ok(Ending::Unmounted(ended)) => ended,
-        Ok(Ending::Signal) => take_away(options, endings),
-        Err(_) => Err("the threads that serve the mount are gone".to_string()),
+    let mut keeper = memory::Keeper::default();
+    loop {
+        match endings.recv_timeout(memory::LOOK) {
+            Ok(Ending::Unmounted(ended)) => return ended,
+            Ok(Ending::Signal) => return take_away(options, endings),
+            Err(RecvTimeoutError::Timeout) => keeper.look(),
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err("the threads that serve the mount are gone".to_string());
+            }
+        }
     }
 }
 

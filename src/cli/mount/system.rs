@@ -70,6 +70,15 @@ fn sessions_are_groups() -> bool {
     !grouped && read("/proc/sys/kernel/sched_autogroup_enabled").trim() == "1"
 }
 
+/// Gives memory back that the allocator keeps free. Takes milliseconds for each 100 MB that it has; who allocates meanwhile may have to wait.
+pub(super) fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes a number and may be called by any thread at any time.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Takes the mount away; what is open stays usable until it is closed.
 pub(super) fn detach(mountpoint: &Path) -> io::Result<()> {
     match umount2(mountpoint, MntFlags::MNT_DETACH) {

@@ -4,7 +4,7 @@ use std::borrow::Borrow;
 use std::cmp::Ordering;
 
 /// A key's bytes: short ones in place, long ones on the heap. 24 bytes in either case.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) enum Key {
     Short { length: u8, bytes: [u8; Key::SHORT_BYTES_MAX] },
     Long(Box<[u8]>),

@@ -119,6 +119,7 @@ pub(crate) fn open(
             partition: partition.partition,
             keydir: &index.keydir,
             numbers: &index.numbers,
+            removals: &index.removals,
             segments: &partition.segments,
         })
         .collect();

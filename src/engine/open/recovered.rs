@@ -3,6 +3,7 @@
 use crate::engine::error::OpenError;
 use crate::engine::keydir::{Keydir, Location};
 use crate::engine::recovery::failed;
+use crate::engine::recovery::index::Removal;
 use crate::engine::recovery::load::LoadedSegment;
 use crate::engine::segment::data_path;
 use crate::engine::types::{Number, PartitionId};
@@ -13,6 +14,7 @@ pub struct Recovered<'a> {
     pub(super) keydir: &'a Keydir,
     /// Of the keydir's entries, in their order.
     pub(super) numbers: &'a [Number],
+    pub(super) removals: &'a [Removal],
     pub(super) segments: &'a [LoadedSegment],
 }
 
@@ -23,7 +25,8 @@ pub struct RecoveredKey {
     pub key: Vec<u8>,
     /// The number of the commit that changed it last.
     pub number: Number,
-    /// Whether that commit removed it (only removals whose tombstone still has something to bury are listed).
+    /// Whether that commit removed it. (Removals that bury nothing any more are listed unless compaction has copied their tombstone: then nobody was
+    /// to need them, see [`retain_after`](crate::engine::Store::retain_after).)
     pub removed: bool,
 }
 
@@ -33,17 +36,13 @@ impl Recovered<'_> {
         self.partition
     }
 
-    /// Keys changed or removed by commits with a number greater than `after`, in key order.
+    /// Keys changed or removed by commits with a number greater than `after`, in no particular order.
     pub fn changed_after(&self, after: Number) -> Vec<RecoveredKey> {
         let numbered = self.keydir.entries().zip(self.numbers.iter().copied());
-        let newer = numbered.filter(|(_, number)| *number > after);
-        newer
-            .map(|((key, entry), number)| RecoveredKey {
-                key: key.to_vec(),
-                number,
-                removed: entry.is_tombstone(),
-            })
-            .collect()
+        let known = numbered.map(|((key, entry), number)| (key, number, entry.is_tombstone()));
+        let removals = self.removals.iter().map(|removal| (removal.key.as_slice(), removal.number, true));
+        let newer = known.chain(removals).filter(|(_, number, _)| *number > after);
+        newer.map(|(key, number, removed)| RecoveredKey { key: key.to_vec(), number, removed }).collect()
     }
 
     /// The value that a key has, or the note of its tombstone. Waits for the disk.
@@ -51,8 +50,12 @@ impl Recovered<'_> {
     /// # Errors
     /// If the disk fails or the record is damaged.
     pub fn read(&self, key: &[u8]) -> Result<Option<Vec<u8>>, OpenError> {
-        let Some(entry) = self.keydir.entry(key) else { return Ok(None) };
-        self.read_at(key, entry.location()).map(Some)
+        let removal = || {
+            let found = self.removals.binary_search_by(|removal| removal.key.as_slice().cmp(key));
+            found.ok().map(|index| self.removals[index].location)
+        };
+        let location = self.keydir.entry(key).map(|entry| entry.location()).or_else(removal);
+        location.map(|location| self.read_at(key, location)).transpose()
     }
 
     fn read_at(&self, key: &[u8], location: Location) -> Result<Vec<u8>, OpenError> {

@@ -28,12 +28,24 @@ pub(crate) struct Index {
     pub(crate) keydir: Keydir,
     /// The numbers of those records, in the order of their keys.
     pub(crate) numbers: Vec<Number>,
+    /// Removals that bury nothing any more, in the order of their keys; not those in packed segments, whose numbers nobody needs
+    /// (compaction spares what somebody does).
+    pub(crate) removals: Vec<Removal>,
     pub(crate) accounts: BTreeMap<SegmentId, Account>,
+}
+
+/// A key's newest record, which is a tombstone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Removal {
+    pub(crate) key: Key,
+    pub(crate) number: Number,
+    pub(crate) location: Location,
 }
 
 /// The records of a segment, as entries of a hint.
 struct Source<'a> {
     segment: SegmentId,
+    is_packed: bool,
     entries: Cow<'a, [u8]>,
     count: usize,
 }
@@ -76,10 +88,11 @@ pub(crate) fn build(
         stale: 0,
         accounts: vec![Account::default(); sources.len()],
         numbers: Vec::with_capacity(references.len()),
+        removals: Vec::new(),
     };
     let keydir = Keydir::from_sorted(&mut fold);
     let accounts = sources.iter().zip(fold.accounts).map(|(source, account)| (source.segment, account));
-    Ok(Index { keydir, numbers: fold.numbers, accounts: accounts.collect() })
+    Ok(Index { keydir, numbers: fold.numbers, removals: fold.removals, accounts: accounts.collect() })
 }
 
 fn source_of<'a>(
@@ -87,7 +100,8 @@ fn source_of<'a>(
     decision: &Decision,
     owns: impl Fn(Epoch, Number) -> bool,
 ) -> Result<Source<'a>, OpenError> {
-    let mut source = Source { segment: segment.id, entries: Cow::default(), count: 0 };
+    let is_packed = matches!(segment.content, Content::Packed(_));
+    let mut source = Source { segment: segment.id, is_packed, entries: Cow::default(), count: 0 };
     match &segment.content {
         Content::Hinted { bytes, .. } => {
             let view = hint::decode(bytes)
@@ -175,6 +189,7 @@ struct Fold<'a> {
     stale: u32,
     accounts: Vec<Account>,
     numbers: Vec<Number>,
+    removals: Vec<Removal>,
 }
 
 impl Iterator for &mut Fold<'_> {
@@ -196,16 +211,19 @@ impl Iterator for &mut Fold<'_> {
             if is_newest {
                 self.stale = 0;
             }
+            let source = &self.sources[reference.source as usize];
+            let location = Location { segment: source.segment, offset, value_length, tombstone };
             // A tombstone that buries nothing is dead itself.
             if !is_newest || (tombstone && stale == 0) {
                 account.dead_bytes += bytes;
+                if is_newest && !source.is_packed {
+                    self.removals.push(Removal { key: Key::new(key), number, location });
+                }
                 continue;
             }
             account.live_bytes += bytes;
             account.live_records += 1;
             self.numbers.push(number);
-            let segment = self.sources[reference.source as usize].segment;
-            let location = Location { segment, offset, value_length, tombstone };
             return Some((Key::new(key), Entry::new(location, stale)));
         }
         None

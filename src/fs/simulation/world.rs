@@ -94,8 +94,7 @@ impl Simulation {
         });
         if life == 0 {
             // In the real world opening returns when a new root directory is durable.
-            let near = Near::Inode(Inode::ROOT);
-            drop(self.answer(&volume, &mut player, near, |v| async move { v.sync().await }));
+            player.run_until(STEPS_MAX, || volume.counts().directories > 0);
         }
         self.judge(&volume, &mut player, before, life)?;
         self.in_flight = None;

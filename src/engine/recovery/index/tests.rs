@@ -77,7 +77,7 @@ fn the_newest_record_of_each_key_counts_and_dead_puts_behind_it_are_counted() {
             continue;
         }
         let index = build(&segments, &decision, |_, _| true).unwrap();
-        let mut wanted = Vec::new();
+        let (mut wanted, mut removals) = (Vec::new(), Vec::new());
         let mut accounts: BTreeMap<SegmentId, Account> =
             segments.iter().map(|segment| (segment.id, Account::default())).collect();
         for of_key in rows.chunk_by(|a, b| a.0 == b.0) {
@@ -85,8 +85,11 @@ fn the_newest_record_of_each_key_counts_and_dead_puts_behind_it_are_counted() {
             let puts = of_key.iter().filter(|(_, _, location)| !location.tombstone).count() as u32;
             let stale = puts - u32::from(!newest.tombstone);
             let lives = !newest.tombstone || stale > 0;
-            if lives {
-                wanted.push((key.clone(), *number, Entry::new(*newest, stale)));
+            match lives {
+                true => wanted.push((key.clone(), *number, Entry::new(*newest, stale))),
+                false => {
+                    removals.push(Removal { key: Key::new(key), number: *number, location: *newest });
+                }
             }
             for (_, _, location) in of_key {
                 let bytes = record::encoded_length(key.len(), location.value_length as usize) as u64;
@@ -103,6 +106,7 @@ fn the_newest_record_of_each_key_counts_and_dead_puts_behind_it_are_counted() {
         let found: Vec<_> = found.map(|((key, entry), number)| (key.to_vec(), *number, *entry)).collect();
         assert_eq!(found, wanted, "seed {seed}");
         assert_eq!(index.numbers.len(), wanted.len());
+        assert_eq!(index.removals, removals, "seed {seed}");
         assert_eq!(index.accounts, accounts, "seed {seed}");
     }
 }
