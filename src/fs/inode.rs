@@ -20,7 +20,7 @@ const RECLAIM_SLICE: usize = 16 * 1024;
 /// Forgets what nobody uses: not looked up, nothing unsaved.
 pub(super) fn evict_if_idle(state: &mut VolumeState, inode: Inode) {
     if state.live.get(&inode).is_some_and(|live| live.lookups == 0) && !state.dirty.contains(&inode) {
-        state.live.remove(&inode);
+        state.let_go(inode);
     }
 }
 
@@ -197,7 +197,7 @@ impl Volume {
             part.room_to_free(batch.records_bytes()).await?;
             let ticket = part.with(|core, state| {
                 if last {
-                    state.live.remove(&inode);
+                    state.let_go(inode);
                     state.dirty.remove(&inode);
                 }
                 core.append(&batch)

@@ -50,6 +50,19 @@ pub struct VolumeState {
     pub(super) absorbed: Number,
 }
 
+/// A table of inodes that has room for no more than so many keeps it.
+const ROOM_KEPT: usize = 1024;
+
+impl VolumeState {
+    /// An inode isn't in use any more. The room of very many that were gives way to that of few.
+    pub(super) fn let_go(&mut self, inode: Inode) {
+        self.live.remove(&inode);
+        if self.live.capacity() > ROOM_KEPT && self.live.len() < self.live.capacity() / 8 {
+            self.live.shrink_to(self.live.len() * 2);
+        }
+    }
+}
+
 /// An inode in use.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Live {
@@ -129,6 +142,35 @@ impl VolumeState {
 mod tests {
     use super::*;
     use crate::fs::types::Kind;
+
+    #[test]
+    fn the_room_of_many_inodes_is_given_up() {
+        let mut state = VolumeState::default();
+        let time = Time { seconds: 0, nanoseconds: 0 };
+        let record = InodeRecord {
+            kind: Kind::File,
+            permissions: 0o644,
+            inline: true,
+            links: 1,
+            uid: 0,
+            gid: 0,
+            device: 0,
+            size: 0,
+            stored_bytes: 0,
+            xattrs: 0,
+            accessed: time,
+            modified: time,
+            changed: time,
+            born: time,
+            overruled: Number::ZERO,
+        };
+        let live = Live { record, lookups: 0, orphan: false, unborn: false, listed: false };
+        let inodes = || (0..100_000).map(Inode);
+        state.live.extend(inodes().map(|inode| (inode, live)));
+        inodes().skip(1000).for_each(|inode| state.let_go(inode));
+        assert_eq!(state.live.len(), 1000);
+        assert!(state.live.capacity() < 16_000, "{}", state.live.capacity());
+    }
 
     #[test]
     fn the_last_slices_are_remembered_and_no_more() {
