@@ -239,22 +239,35 @@ fn open(options: &Options, over_ring: bool) -> Result<Volume, String> {
 fn prepare_mountpoint(options: &Options) -> Result<(), String> {
     let mountpoint = &options.mountpoint;
     let name = mountpoint.display();
-    if system::is_dead(mountpoint) {
-        system::detach(mountpoint)
-            .map_err(|error| format!("{name}: the dead mount there can't be taken away: {error}"))?;
-        tracing::warn!("{name}: took away a mount whose daemon had died");
-    }
+    take_away_if_dead(mountpoint)?;
     if hides(mountpoint, &options.data) {
         return Err(format!(
             "{name}: the store's directory {} lies there, and the mount would hide it from its own daemon; mount elsewhere",
             options.data.display()
         ));
     }
-    match std::fs::metadata(mountpoint) {
+    let mut found = std::fs::metadata(mountpoint);
+    // Its daemon may have been dying just now.
+    if found.is_err() && take_away_if_dead(mountpoint)? {
+        found = std::fs::metadata(mountpoint);
+    }
+    match found {
         Ok(found) if found.is_dir() => Ok(()),
         Ok(_) => Err(format!("{name}: not a directory; mount on a directory")),
         Err(error) => Err(format!("{name}: {error}; make the directory first")),
     }
+}
+
+/// Whether there was a mount whose daemon had died; it isn't any more.
+fn take_away_if_dead(mountpoint: &Path) -> Result<bool, String> {
+    let is_dead = system::is_dead(mountpoint);
+    if is_dead {
+        let name = mountpoint.display();
+        system::detach(mountpoint)
+            .map_err(|error| format!("{name}: the dead mount there can't be taken away: {error}"))?;
+        tracing::warn!("{name}: took away a mount whose daemon had died");
+    }
+    Ok(is_dead)
 }
 
 /// Whether a mount there would cover the store's directory, which may yet have to be made.
