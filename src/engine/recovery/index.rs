@@ -1,7 +1,7 @@
 //! From records to a keydir: for each key the newest record, and how many dead puts lie behind it. Knows nothing of tails.
 //!
-//! Records stay where they were read, in the bytes of their hints; what is sorted are 32 bytes for each, in place. Nothing else is as large, so that
-//! recovery takes little more memory than what it leaves, in few large blocks that go back to the system as a whole.
+//! Records stay where they were read, in the bytes of their hints; what is sorted are 32 bytes for each, in place. All of it lies
+//! in few large blocks that go back to the system as a whole; while it is there, it is up to twice what recovery leaves.
 
 use super::decide::{Decision, Verdict};
 use super::load::{Content, LoadedSegment};
