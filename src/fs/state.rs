@@ -146,24 +146,7 @@ mod tests {
     #[test]
     fn the_room_of_many_inodes_is_given_up() {
         let mut state = VolumeState::default();
-        let time = Time { seconds: 0, nanoseconds: 0 };
-        let record = InodeRecord {
-            kind: Kind::File,
-            permissions: 0o644,
-            inline: true,
-            links: 1,
-            uid: 0,
-            gid: 0,
-            device: 0,
-            size: 0,
-            stored_bytes: 0,
-            xattrs: 0,
-            accessed: time,
-            modified: time,
-            changed: time,
-            born: time,
-            overruled: Number::ZERO,
-        };
+        let record = InodeRecord::unknown(Kind::File);
         let live = Live { record, lookups: 0, orphan: false, unborn: false, listed: false };
         let inodes = || (0..100_000).map(Inode);
         state.live.extend(inodes().map(|inode| (inode, live)));
