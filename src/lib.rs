@@ -5,4 +5,4 @@ pub mod cli;
 pub mod engine;
 pub mod fs;
 
-pub use engine::{Batch, Engine, EngineOptions};
+pub use engine::{Batch, ChangeView, Engine, EngineOptions};

@@ -1,7 +1,7 @@
 //! The library's promises, without any filesystem.
 
 use bitkv::engine::{OpenError, ReadError, WriteError};
-use bitkv::{Batch, Engine, EngineOptions};
+use bitkv::{Batch, ChangeView, Engine, EngineOptions};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -28,6 +28,13 @@ fn keys_and_values_of_all_sizes() {
         assert_eq!(engine.get(&vec![7; length]), Ok(Some(vec![9; length])));
     }
     engine.delete(b"never there").unwrap();
+    let (good, bad) = (ChangeView::put(b"with another", b"x"), ChangeView::remove(b""));
+    assert!(matches!(engine.commit_all(&[good, bad]), Err(WriteError::Size(_))));
+    assert_eq!(engine.get(b"with another"), Ok(None), "all or nothing");
+    engine.commit_all(&[good, ChangeView::remove(b"empty")]).unwrap();
+    assert_eq!(engine.get(b"with another"), Ok(Some(b"x".to_vec())));
+    assert_eq!(engine.get(b"empty"), Ok(None));
+    engine.commit_all(&[]).unwrap();
     assert_eq!(engine.get(b"never there"), Ok(None));
     engine.close().unwrap();
     assert!(matches!(engine.put(b"k", b"v"), Err(WriteError::ReadOnly(_) | WriteError::Gone)));
@@ -64,7 +71,14 @@ fn batches_over_partitions_are_whole_to_everybody() {
             for step in 0..500u64 {
                 one_by_one.put("first", step.to_string()).put("second", step.to_string());
                 one_by_one.put("third", step.to_string());
-                engine.commit(std::mem::take(&mut one_by_one)).unwrap();
+                let batch = std::mem::take(&mut one_by_one);
+                match step % 2 {
+                    0 => engine.commit(batch).unwrap(),
+                    _ => {
+                        let views = batch.changes().iter().map(|change| change.view());
+                        engine.commit_all(&views.collect::<Vec<_>>()).unwrap();
+                    }
+                }
                 let seen =
                     ["third", "second", "first"].map(|key| number(engine.get(key.as_bytes()).unwrap()));
                 assert_eq!(seen, [step.to_string(), step.to_string(), step.to_string()]);

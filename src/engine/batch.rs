@@ -15,7 +15,7 @@ pub struct Change {
     pub remove: bool,
 }
 
-/// A change whose bytes are somebody else's.
+/// A change whose bytes are somebody else's; see [`Engine::commit_all`](super::Engine::commit_all).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChangeView<'a> {
     /// Which key.
@@ -33,7 +33,17 @@ impl Change {
     }
 }
 
-impl ChangeView<'_> {
+impl<'a> ChangeView<'a> {
+    /// Sets a key.
+    pub fn put(key: &'a [u8], value: &'a [u8]) -> Self {
+        ChangeView { key, value, remove: false }
+    }
+
+    /// Removes a key; removing one that isn't there is fine.
+    pub fn remove(key: &'a [u8]) -> Self {
+        ChangeView { key, value: &[], remove: true }
+    }
+
     /// What the change takes in the log, in bytes, without the frame around it.
     pub fn record_bytes(&self) -> usize {
         record::encoded_length(self.key.len(), self.value.len())
@@ -128,5 +138,15 @@ impl Batch {
     /// Empty and oversize keys and oversize values are errors; an empty value is a value.
     pub fn validate(&self) -> Result<(), WriteError> {
         self.changes.iter().try_for_each(|change| change.view().validate())
+    }
+}
+
+impl<'a> FromIterator<ChangeView<'a>> for Batch {
+    fn from_iter<I: IntoIterator<Item = ChangeView<'a>>>(changes: I) -> Self {
+        let mut batch = Batch::new();
+        for ChangeView { key, value, remove } in changes {
+            batch.push(Change { key: key.to_vec(), value: value.to_vec(), remove });
+        }
+        batch
     }
 }

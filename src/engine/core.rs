@@ -171,7 +171,7 @@ impl Core {
     pub(crate) fn append_now<'a>(
         &mut self,
         records_bytes: usize,
-        changes: impl ExactSizeIterator<Item = ChangeView<'a>>,
+        changes: impl ExactSizeIterator<Item = ChangeView<'a>> + Clone,
     ) -> Option<Appended> {
         if !self.has_room_now(records_bytes) {
             return None;
@@ -186,7 +186,7 @@ impl Core {
     pub(crate) fn append_part_now<'a>(
         &mut self,
         records_bytes: usize,
-        changes: impl ExactSizeIterator<Item = ChangeView<'a>>,
+        changes: impl ExactSizeIterator<Item = ChangeView<'a>> + Clone,
         part: Part,
     ) -> Result<Ticket, WriteError> {
         // Behind a write that failed nothing can be appended any more.
@@ -199,7 +199,7 @@ impl Core {
     fn append_changes<'a>(
         &mut self,
         records_bytes: usize,
-        changes: impl ExactSizeIterator<Item = ChangeView<'a>>,
+        changes: impl ExactSizeIterator<Item = ChangeView<'a>> + Clone,
         part: Option<Part>,
     ) -> Ticket {
         assert!(self.log.fits(records_bytes, 0), "appended without room");
@@ -207,6 +207,9 @@ impl Core {
         let mut fresh_bytes = (0, 0, 0);
         let (count, mut removed, mut user_bytes) = (changes.len() as u64, 0, 0);
         let (keydir, segments) = (&mut self.keydir, &self.segments);
+        if changes.len() > 1 {
+            keydir.expect(changes.clone().map(|change| change.key));
+        }
         self.log.append(changes, part, |change, location| {
             removed += u64::from(change.remove);
             user_bytes += change.key.len() + change.value.len();

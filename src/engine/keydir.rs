@@ -7,6 +7,7 @@
 
 mod key;
 mod leaves;
+mod row;
 
 pub(crate) use self::key::Key;
 
@@ -98,6 +99,11 @@ impl Keydir {
     /// Where a key's value lies; None if it has none.
     pub(crate) fn live(&self, key: &[u8]) -> Option<Location> {
         self.leaves.get(key).filter(|entry| !entry.is_tombstone()).map(Entry::location)
+    }
+
+    /// Tells of keys that are about to be inserted: for many, this and the insertions are faster than the insertions alone.
+    pub(crate) fn expect<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) {
+        self.leaves.expect(keys);
     }
 
     /// Notes a key's new newest record. A tombstone that has nothing to bury isn't kept: its own record is then

@@ -45,7 +45,7 @@ pub mod types;
 mod wait;
 pub mod window;
 
-pub use self::batch::Batch;
+pub use self::batch::{Batch, ChangeView};
 pub use self::config::{Config, Durability, World};
 pub use self::core::{Appended, Core, Ticket};
 pub use self::error::{OpenError, ReadError, WriteError};

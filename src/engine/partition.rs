@@ -74,7 +74,7 @@ impl<S: Send + 'static> Partition<S> {
         &self,
         free: impl FnOnce(&S) -> bool,
         records_bytes: usize,
-        changes: impl ExactSizeIterator<Item = ChangeView<'a>>,
+        changes: impl ExactSizeIterator<Item = ChangeView<'a>> + Clone,
     ) -> Option<Appended> {
         let append = |core: &mut Core, state: &mut S| {
             if free(state) { core.append_now(records_bytes, changes) } else { None }

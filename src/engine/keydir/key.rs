@@ -1,6 +1,5 @@
 //! A key as the keydir keeps it.
 
-use std::borrow::Borrow;
 use std::cmp::Ordering;
 
 /// A key's bytes: short ones in place, long ones on the heap. 24 bytes in either case.
@@ -11,7 +10,7 @@ pub(crate) enum Key {
 }
 
 impl Key {
-    pub(super) const SHORT_BYTES_MAX: usize = 22;
+    const SHORT_BYTES_MAX: usize = 22;
 
     pub(crate) fn new(bytes: &[u8]) -> Self {
         if bytes.len() > Self::SHORT_BYTES_MAX {
@@ -43,11 +42,6 @@ pub(super) fn heap_block_bytes(bytes: usize) -> usize {
     (bytes + 8).next_multiple_of(16).max(32)
 }
 
-impl Borrow<[u8]> for Key {
-    fn borrow(&self) -> &[u8] {
-        self.as_slice()
-    }
-}
 impl PartialEq for Key {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other) == Ordering::Equal

@@ -1,14 +1,15 @@
-//! An ordered map of keys for which looking one up costs few cache misses, since that is what a get from memory costs most: a B-tree over
-//! leaves of up to 64 keys each; a leaf has a byte of each key's hash beside each other, so that a look at one line of memory says
-//! where in the leaf a key is. Inside of a leaf keys are in no order: a new one goes to the end, without a search for its place and without moving
-//! others. Who lists them puts a leaf's keys in order, unless they came in order.
+//! An ordered map of keys for which looking one up costs few cache misses, since that is what a get from memory costs most: leaves of up to 64 keys
+//! each in rows of up to 128, and the rows in a row of their own. A leaf has a byte of each key's hash beside each other, so that a look at one
+//! line of memory says where in the leaf a key is. Inside of a leaf keys are in no order: a new one goes to the end, without a search for its
+//! place and without moving others. Who lists them puts a leaf's keys in order, unless they came in order.
+//!
+//! The row of rows has no bound: 100 million keys make it 20,000 long, and moving half of it once in 4,096 insertions costs less than those.
 //!
 //! Owns order and memory; knows nothing of what an entry means.
 
 use super::Entry;
 use super::key::{Key, heap_block_bytes};
-use std::collections::BTreeMap;
-use std::ops::Bound;
+use super::row::Row;
 
 /// The most keys of a leaf.
 const LEAF_KEYS_MAX: usize = 64;
@@ -18,8 +19,19 @@ const LEAF_KEYS_MIN: usize = 16;
 const JOINED_KEYS_MAX: usize = 48;
 /// How many keys a leaf made from sorted ones gets: some room is left.
 const BUILT_KEYS: usize = 56;
+/// The most leaves of a row.
+const ROW_LEAVES_MAX: usize = 128;
+/// A row with fewer leaves joins its neighbour, if both fit.
+const ROW_LEAVES_MIN: usize = 32;
+/// Two rows become one if they have no more leaves together.
+const JOINED_LEAVES_MAX: usize = 96;
+/// How many leaves a row made from sorted keys gets.
+const BUILT_LEAVES: usize = 112;
 /// Leaves grow by room for so many keys.
 const GROWTH_KEYS: usize = 8;
+
+/// Of how many keys at once the leaves are brought near: more would push each other out again.
+const EXPECTED_KEYS_MAX: usize = 256;
 
 type Pair = (Key, Entry);
 
@@ -31,9 +43,9 @@ struct Leaf {
     is_sorted: bool,
 }
 
-/// All keys, in order. `leaves` goes by the least key that a leaf may have; the first one's is the empty key.
+/// All keys, in order.
 pub(super) struct Leaves {
-    leaves: BTreeMap<Key, Box<Leaf>>,
+    rows: Row<Row<Box<Leaf>>>,
     count: usize,
     /// Of long keys, and of the leaves' own blocks.
     heap_bytes: usize,
@@ -93,7 +105,7 @@ impl Leaf {
         if self.pairs.len() == self.pairs.capacity() {
             self.pairs.reserve_exact(GROWTH_KEYS);
         }
-        self.is_sorted &= self.pairs.last().is_none_or(|(last, _)| *last < pair.0);
+        self.is_sorted = self.is_sorted && self.pairs.last().is_none_or(|(last, _)| *last < pair.0);
         self.tags[self.pairs.len()] = tag;
         self.pairs.push(pair);
     }
@@ -137,44 +149,55 @@ impl Leaf {
 impl Leaves {
     /// From pairs sorted by key, each key once: denser and faster than inserting them.
     pub(super) fn from_sorted(mut sorted: impl Iterator<Item = Pair>) -> Self {
-        let (mut count, mut heap_bytes) = (0, 0);
-        let mut leaves = Vec::new();
+        let mut leaves = Leaves { rows: Row::with_capacity(1), count: 0, heap_bytes: 0 };
+        let mut row = Row::with_capacity(ROW_LEAVES_MAX);
         loop {
             let mut pairs = Vec::with_capacity(BUILT_KEYS);
             pairs.extend(sorted.by_ref().take(BUILT_KEYS));
-            if pairs.is_empty() && !leaves.is_empty() {
-                break;
+            if (pairs.is_empty() && row.count() > 0) || row.count() == BUILT_LEAVES {
+                let full = std::mem::replace(&mut row, Row::with_capacity(ROW_LEAVES_MAX));
+                leaves.rows.push(full.fence(0).clone(), full);
+            }
+            if pairs.is_empty() && leaves.rows.count() > 0 {
+                return leaves;
             }
             pairs.shrink_to_fit();
-            count += pairs.len();
-            heap_bytes += pairs.iter().map(|(key, _)| key.heap_bytes()).sum::<usize>();
-            let least = match pairs.first() {
-                Some((key, _)) if !leaves.is_empty() => key.clone(),
-                _ => Key::new(b""),
-            };
+            leaves.count += pairs.len();
+            leaves.heap_bytes += pairs.iter().map(|(key, _)| key.heap_bytes()).sum::<usize>();
+            let least = pairs.first().map_or(Key::new(b""), |(key, _)| key.clone());
             let leaf = Leaf::new(pairs, true);
-            heap_bytes += leaf.heap_bytes() + least.heap_bytes();
-            leaves.push((least, leaf));
+            leaves.heap_bytes += leaf.heap_bytes() + least.heap_bytes();
+            row.push(least, leaf);
         }
-        Leaves { leaves: leaves.into_iter().collect(), count, heap_bytes }
     }
 
-    /// The leaf that a key is in, if it is in any.
+    /// The row and the place in it of the leaf that a key is in, if it is in any.
+    fn position(&self, key: &[u8]) -> (usize, usize) {
+        let row = self.rows.position(key);
+        (row, self.rows.children()[row].position(key))
+    }
+
     fn leaf(&self, key: &[u8]) -> &Leaf {
-        let below = match key.len() > Key::SHORT_BYTES_MAX {
-            // Comparing bytes is slower, but making such a key is slower still.
-            true => self.leaves.range::<[u8], _>((Bound::Unbounded, Bound::Included(key))).next_back(),
-            false => self.leaves.range(..=Key::new(key)).next_back(),
-        };
-        below.expect("the first leaf may have any key").1
+        let (row, place) = self.position(key);
+        &self.rows.children()[row].children()[place]
     }
 
     fn leaf_mut(&mut self, key: &[u8]) -> &mut Leaf {
-        let below = match key.len() > Key::SHORT_BYTES_MAX {
-            true => self.leaves.range_mut::<[u8], _>((Bound::Unbounded, Bound::Included(key))).next_back(),
-            false => self.leaves.range_mut(..=Key::new(key)).next_back(),
-        };
-        below.expect("the first leaf may have any key").1
+        let (row, place) = self.position(key);
+        self.rows.child_mut(row).child_mut(place)
+    }
+
+    /// Has what looking for each of the keys reads first brought near, for all of them at once: one after the other each look would wait for the memory.
+    pub(super) fn expect<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) {
+        let leaves: Vec<&Leaf> = keys.take(EXPECTED_KEYS_MAX).map(|key| self.leaf(key)).collect();
+        let mut seen = 0;
+        for leaf in &leaves {
+            seen ^= usize::from(leaf.tags[0]) ^ leaf.pairs.len();
+        }
+        for leaf in leaves {
+            seen ^= leaf.pairs.last().map_or(0, |(_, entry)| entry.stale as usize);
+        }
+        std::hint::black_box(seen);
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Option<&Entry> {
@@ -190,7 +213,8 @@ impl Leaves {
     /// Gives a key its entry: `change` makes it from the one that it has. None from it: the key isn't taken in, or stays as it is.
     pub(super) fn upsert(&mut self, key: &[u8], change: impl FnOnce(Option<&Entry>) -> Option<Entry>) {
         let tag = tag(key);
-        let leaf = self.leaf_mut(key);
+        let (row, place) = self.position(key);
+        let leaf = self.rows.child_mut(row).child_mut(place);
         if let Some(position) = leaf.position(key, tag) {
             let entry = &mut leaf.pairs[position].1;
             *entry = change(Some(entry)).unwrap_or(*entry);
@@ -217,15 +241,27 @@ impl Leaves {
         self.count += 1;
         self.heap_bytes = self.heap_bytes + added_bytes + after_bytes - before_bytes;
         if let Some(leaf) = next {
-            // What was split off begins with its least key.
-            let least = leaf.pairs[0].0.clone();
-            self.heap_bytes += leaf.heap_bytes() + least.heap_bytes();
-            self.leaves.insert(least, leaf);
+            self.insert_leaf(row, place + 1, leaf);
+        }
+    }
+
+    /// What was split off begins with its least key.
+    fn insert_leaf(&mut self, row: usize, place: usize, leaf: Box<Leaf>) {
+        let least = leaf.pairs[0].0.clone();
+        self.heap_bytes += leaf.heap_bytes() + least.heap_bytes();
+        let leaves = self.rows.child_mut(row);
+        leaves.insert(place, least, leaf);
+        if leaves.count() == ROW_LEAVES_MAX {
+            // Keys that come in order fill their rows.
+            let is_at_end = place + 1 == ROW_LEAVES_MAX;
+            let upper = leaves.split(if is_at_end { place } else { ROW_LEAVES_MAX / 2 });
+            self.rows.insert(row + 1, upper.fence(0).clone(), upper);
         }
     }
 
     pub(super) fn remove(&mut self, key: &[u8]) -> Option<Entry> {
-        let leaf = self.leaf_mut(key);
+        let (row, place) = self.position(key);
+        let leaf = self.rows.child_mut(row).child_mut(place);
         let position = leaf.position(key, tag(key))?;
         let before_bytes = leaf.heap_bytes();
         let (key, entry) = leaf.remove(position);
@@ -233,74 +269,95 @@ impl Leaves {
         self.count -= 1;
         self.heap_bytes = self.heap_bytes + after_bytes - before_bytes - key.heap_bytes();
         if is_small {
-            self.join(&key);
+            self.join_leaves(row, place);
         }
         Some(entry)
     }
 
-    /// The leaf around a key and the one behind it become one, if they are small enough together.
-    fn join(&mut self, key: &Key) {
-        let Some((next, behind)) =
-            self.leaves.range::<Key, _>((Bound::Excluded(key), Bound::Unbounded)).next()
-        else {
-            return;
-        };
-        let (next, behind_count) = (next.clone(), behind.pairs.len());
-        let leaf = self.leaf_mut(key.as_slice());
-        if leaf.pairs.len() + behind_count > JOINED_KEYS_MAX {
+    /// A leaf and the one behind it in its row (or, of the last, the one before) become one, if they are small enough together.
+    fn join_leaves(&mut self, row: usize, place: usize) {
+        let leaves = self.rows.child_mut(row);
+        let Some(first) = first_of_two(place, leaves.count()) else { return };
+        let keys = |place: usize| leaves.children()[place].pairs.len();
+        if keys(first) + keys(first + 1) > JOINED_KEYS_MAX {
             return;
         }
-        let Some((least, mut behind)) = self.leaves.remove_entry(&next) else { return };
+        let (least, mut behind) = leaves.remove(first + 1);
         let gone_bytes = behind.heap_bytes() + least.heap_bytes();
-        let leaf = self.leaf_mut(key.as_slice());
+        let leaf = leaves.child_mut(first);
         let (before_bytes, count) = (leaf.heap_bytes(), leaf.pairs.len());
-        leaf.tags[count..count + behind_count].copy_from_slice(&behind.tags[..behind_count]);
-        leaf.pairs.reserve_exact(behind_count);
+        let all_count = count + behind.pairs.len();
+        leaf.tags[count..all_count].copy_from_slice(&behind.tags[..all_count - count]);
+        leaf.pairs.reserve_exact(behind.pairs.len());
         leaf.pairs.append(&mut behind.pairs);
         leaf.is_sorted &= behind.is_sorted;
         let after_bytes = leaf.heap_bytes();
         self.heap_bytes = self.heap_bytes + after_bytes - before_bytes - gone_bytes;
+        if leaves.count() < ROW_LEAVES_MIN {
+            self.join_rows(row);
+        }
+    }
+
+    /// The same for rows.
+    fn join_rows(&mut self, row: usize) {
+        let Some(first) = first_of_two(row, self.rows.count()) else { return };
+        let leaves = |row: usize| self.rows.children()[row].count();
+        if leaves(first) + leaves(first + 1) <= JOINED_LEAVES_MAX {
+            let (_, behind) = self.rows.remove(first + 1);
+            self.rows.child_mut(first).append(behind);
+        }
     }
 
     /// The pairs from a key on, in order.
     pub(super) fn from<'a>(&'a self, key: &'a [u8]) -> impl Iterator<Item = (&'a [u8], &'a Entry)> {
-        let bounds = (Bound::Unbounded, Bound::Included(key));
-        let first =
-            self.leaves.range::<[u8], _>(bounds).next_back().expect("the first leaf may have any key");
-        let within = first.1.in_order().skip_while(move |(known, _)| known.as_slice() < key);
-        let further = self.leaves.range::<Key, _>((Bound::Excluded(first.0), Bound::Unbounded));
-        let pairs = within.chain(further.flat_map(|(_, leaf)| leaf.in_order()));
-        pairs.map(|(key, entry)| (key.as_slice(), entry))
+        let (row, place) = self.position(key);
+        let rows = &self.rows.children()[row..];
+        let (first, further) = (&rows[0].children()[place..], &rows[1..]);
+        let leaves = first.iter().chain(further.iter().flat_map(|row| row.children()));
+        let pairs = leaves.flat_map(|leaf| leaf.in_order());
+        // Only the first leaf has some that are less.
+        pairs.map(|(known, entry)| (known.as_slice(), entry)).skip_while(move |(known, _)| *known < key)
     }
 
-    /// Memory that all of it takes, in bytes. A node of the upper tree has room for 11 leaves and is about two thirds full.
+    /// Memory that all of it takes, in bytes.
     pub(super) fn memory_bytes(&self) -> usize {
-        let upper = self.leaves.len() * (size_of::<Key>() + size_of::<Box<Leaf>>()) * 3 / 2;
-        self.heap_bytes + upper
+        let row_bytes = ROW_LEAVES_MAX * Row::<Box<Leaf>>::CHILD_BYTES;
+        let rows_bytes = self.rows.capacity() * Row::<Row<Box<Leaf>>>::CHILD_BYTES;
+        self.heap_bytes + self.rows.count() * row_bytes + rows_bytes
     }
 
     #[cfg(test)]
     fn check(&self) {
-        let mut heap_bytes = 0;
-        let mut count = 0;
+        let (mut heap_bytes, mut count) = (0, 0);
         let mut last: Option<&Key> = None;
-        let bounds: Vec<&Key> = self.leaves.keys().collect();
-        assert_eq!(bounds[0].as_slice(), b"");
-        for (index, (least, leaf)) in self.leaves.iter().enumerate() {
+        self.rows.check();
+        let rows = self.rows.children();
+        rows.iter().for_each(Row::check);
+        let leaves = rows
+            .iter()
+            .flat_map(|row| (0..row.count()).map(|place| (row.fence(place), &row.children()[place])));
+        let leaves: Vec<_> = leaves.collect();
+        for (index, (least, leaf)) in leaves.iter().enumerate() {
             heap_bytes += leaf.heap_bytes() + least.heap_bytes();
             count += leaf.pairs.len();
             assert!(leaf.pairs.len() <= LEAF_KEYS_MAX);
             assert!(!leaf.is_sorted || leaf.pairs.is_sorted_by(|(a, _), (b, _)| a < b));
             assert!(leaf.pairs.iter().zip(leaf.tags).all(|((key, _), found)| found == tag(key.as_slice())));
             for (key, _) in leaf.in_order() {
-                assert!(last.is_none_or(|last| last < key) && key >= least);
-                assert!(bounds.get(index + 1).is_none_or(|next| key < *next));
+                assert!(last.is_none_or(|last| last < key) && (index == 0 || key >= least));
+                assert!(leaves.get(index + 1).is_none_or(|(next, _)| key < next));
                 heap_bytes += key.heap_bytes();
                 last = Some(key);
             }
         }
+        assert!(rows.iter().all(|row| (1..ROW_LEAVES_MAX).contains(&row.count())));
         assert_eq!((count, heap_bytes), (self.count, self.heap_bytes));
     }
+}
+
+/// Of two neighbours one of which is at `index`, the first.
+fn first_of_two(index: usize, count: usize) -> Option<usize> {
+    Some(index.min(count.checked_sub(2)?))
 }
 
 #[cfg(test)]
@@ -309,6 +366,7 @@ mod tests {
     use super::*;
     use crate::engine::disk::sim::Dice;
     use crate::engine::types::SegmentId;
+    use std::collections::BTreeMap;
 
     fn entry(offset: u32) -> Entry {
         Entry::new(Location { segment: SegmentId(1), offset, value_length: 1, tombstone: false }, 0)
@@ -356,6 +414,32 @@ mod tests {
         }
     }
 
+    /// Rows are split while keys come, and join while they go.
+    #[test]
+    fn many_keys_come_and_go() {
+        let key =
+            |index: u64| format!("user:{:016x}", index.wrapping_mul(0x9e37_79b9_7f4a_7c15)).into_bytes();
+        let mut leaves = Leaves::default();
+        let empty_bytes = leaves.memory_bytes();
+        for index in 0..50_000 {
+            leaves.upsert(&key(index), |_| Some(entry(index as u32)));
+        }
+        leaves.check();
+        assert!(leaves.rows.count() > 8);
+        for index in 0..50_000 {
+            assert_eq!(leaves.get(&key(index)), Some(&entry(index as u32)));
+        }
+        assert!(leaves.from(b"").map(|(key, _)| key).is_sorted());
+        for index in 0..50_000 {
+            assert_eq!(leaves.remove(&key(index)), Some(entry(index as u32)));
+            if index % 5_000 == 0 {
+                leaves.check();
+            }
+        }
+        leaves.check();
+        assert!(leaves.memory_bytes() < 2 * empty_bytes, "what was emptied is given back");
+    }
+
     /// Whatever a hash says, keys are compared as a whole.
     #[test]
     fn two_keys_with_one_hash_are_two_keys() {
@@ -384,6 +468,7 @@ mod tests {
             leaves.upsert(&index.to_be_bytes(), |_| Some(entry(index)));
         }
         leaves.check();
-        assert_eq!(leaves.leaves.len(), 10_000usize.div_ceil(LEAF_KEYS_MAX));
+        let count: usize = leaves.rows.children().iter().map(Row::count).sum();
+        assert_eq!(count, 10_000usize.div_ceil(LEAF_KEYS_MAX));
     }
 }

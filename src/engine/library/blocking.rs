@@ -87,7 +87,7 @@ impl Engine {
     /// # Errors
     /// See [`WriteError`].
     pub fn put(&self, key: &[u8], value: &[u8]) -> Result<(), WriteError> {
-        let change = ChangeView { key, value, remove: false };
+        let change = ChangeView::put(key, value);
         change.validate()?;
         match self.change_now(self.part(key), change.record_bytes(), std::iter::once(change)) {
             Some(answer) => answer,
@@ -100,7 +100,7 @@ impl Engine {
     /// # Errors
     /// See [`WriteError`].
     pub fn delete(&self, key: &[u8]) -> Result<(), WriteError> {
-        let change = ChangeView { key, value: &[], remove: true };
+        let change = ChangeView::remove(key);
         change.validate()?;
         match self.change_now(self.part(key), change.record_bytes(), std::iter::once(change)) {
             Some(answer) => answer,
@@ -127,18 +127,33 @@ impl Engine {
     /// See [`WriteError`].
     pub fn commit(&self, batch: Batch) -> Result<(), WriteError> {
         batch.validate()?;
-        match self.commit_now(&batch) {
+        match self.commit_now(batch.changes().iter().map(Change::view)) {
             Some(answer) => answer,
             None => self.wait(self.commit_async(batch)),
         }
     }
 
+    /// Like [`commit`](Self::commit), of changes whose bytes are the caller's. Where nothing is in the way they are copied only once, into the log.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub fn commit_all(&self, changes: &[ChangeView<'_>]) -> Result<(), WriteError> {
+        changes.iter().try_for_each(ChangeView::validate)?;
+        match self.commit_now(changes.iter().copied()) {
+            Some(answer) => answer,
+            None => self.wait(self.commit_async(changes.iter().copied().collect())),
+        }
+    }
+
     /// Like [`change_now`](Self::change_now), for changes of several partitions.
-    fn commit_now(&self, batch: &Batch) -> Option<Result<(), WriteError>> {
+    fn commit_now<'a>(
+        &self,
+        changes: impl Iterator<Item = ChangeView<'a>>,
+    ) -> Option<Result<(), WriteError>> {
         let mut pieces: Vec<Piece<'_>> = (0..self.store.partition_count())
             .map(|index| Piece { partition: PartitionId(index), records_bytes: 0, changes: Vec::new() })
             .collect();
-        for change in batch.changes().iter().map(Change::view) {
+        for change in changes {
             let piece = &mut pieces[self.part(change.key).id().index()];
             piece.records_bytes += change.record_bytes();
             piece.changes.push(change);

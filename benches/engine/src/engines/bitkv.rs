@@ -1,7 +1,7 @@
 //! Ours.
 
 use super::{Engine, Key};
-use bitkv::{Batch, EngineOptions};
+use bitkv::{ChangeView, EngineOptions};
 use std::path::Path;
 
 struct Bitkv(bitkv::Engine);
@@ -21,11 +21,8 @@ impl Engine for Bitkv {
         self.0.delete(key).expect("bitkv deletes");
     }
     fn batch(&self, pairs: &[(Key, &[u8])]) {
-        let mut batch = Batch::new();
-        for (key, value) in pairs {
-            batch.put(*key, *value);
-        }
-        self.0.commit(batch).expect("bitkv commits");
+        let changes: Vec<_> = pairs.iter().map(|(key, value)| ChangeView::put(key, value)).collect();
+        self.0.commit_all(&changes).expect("bitkv commits");
     }
     fn put_durable(&self, key: &Key, value: &[u8]) -> bool {
         self.0.put(key, value).and_then(|()| self.0.sync()).expect("bitkv syncs");
