@@ -16,7 +16,6 @@
 //! | ESTALE | an inode that is gone: the kernel asks again by name | never seen by programs |
 //! | ENOTEMPTY | removing, or renaming over, a directory with names | POSIX lets EEXIST be it as well; Linux uses this |
 //! | EEXIST, ENOTDIR, EISDIR, EINVAL | names: as POSIX says of each call | |
-//! | EINVAL | RENAME_WHITEOUT | overlay filesystems then make their whiteouts by themselves |
 //! | EINVAL | an extended attribute whose name is a prefix alone (`user.`) | as local disks |
 //! | EOPNOTSUPP | attributes outside of `user.`, `trusted.` and `security.`, but for access control lists; those of a symbolic link | nobody would know what they mean |
 //! | EINVAL | an access control list that is malformed | as local disks |

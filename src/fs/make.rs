@@ -26,7 +26,7 @@ const TARGET_BYTES_MAX: usize = 4095;
 const LINKS_MAX: u32 = i32::MAX as u32;
 
 /// Everything about an inode to be made.
-struct Birth {
+pub(super) struct Birth {
     parent: Inode,
     name: Vec<u8>,
     inode: Inode,
@@ -38,11 +38,16 @@ struct Birth {
 }
 
 impl Birth {
-    fn add_to(&self, batch: &mut Batch) {
+    /// As part of a commit, in the partition of its name.
+    pub(super) fn add_to(&self, batch: &mut Batch) {
         batch
             .put(keys::entry(self.parent, &self.name), self.entry.encode())
             .put(keys::inode(self.inode), self.record.encode(&self.content));
         add_lists(batch, self.inode, &self.lists);
+    }
+
+    pub(super) fn time(&self) -> Time {
+        self.entry.time
     }
 
     fn live(&self) -> Live {
@@ -123,6 +128,23 @@ impl Volume {
             self.inner.tally.files.fetch_add(1, Ordering::Relaxed);
         }
         Ok(attributes)
+    }
+
+    /// What a name that moves away is to leave behind. It keeps the position in listings. The caller holds the name's lock.
+    pub(super) async fn whiteout(
+        &self,
+        here: &Part,
+        caller: Caller,
+        parent: Inode,
+        name: &[u8],
+        position: u64,
+    ) -> Answer<Birth> {
+        let parent = self.parent(here, parent).await?;
+        let number = self.next_number(here).await?;
+        let new =
+            NewInode { kind: Kind::CharDevice, permissions: 0, umask: 0, device: 0, target: Vec::new() };
+        let birth = self.birth(here, caller, &parent, name, new, number);
+        Ok(Birth { entry: EntryRecord { position, ..birth.entry }, ..birth })
     }
 
     /// The directory in which a name is to be made.

@@ -4,12 +4,14 @@ use super::bars::Intent;
 use super::errno::Errno;
 use super::keys::{self, EntryRecord};
 use super::listing::new_position;
+use super::make::Birth;
 use super::operation::Operation;
 use super::state::Part;
 use super::types::*;
 use super::unlink::{Locked, Target, note};
 use super::volume::{Parts, Volume, at, check_name};
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 /// A name in a directory.
 #[derive(Clone, PartialEq, Eq)]
@@ -22,6 +24,7 @@ impl Volume {
     /// Renames. Near the old name. That a directory doesn't become its own ancestor is the kernel's to see to: it has the whole path.
     pub async fn rename(
         &self,
+        caller: Caller,
         parent: Inode,
         name: &[u8],
         new_parent: Inode,
@@ -37,8 +40,9 @@ impl Volume {
         let names = vec![(parent, from.name.clone()), (new_parent, to.name.clone())];
         let locked = self.lock_names(&here, names).await?;
         let source = self.entry(&here, parent, name).await?.ok_or(Errno::ENOENT)?;
+        let keeps_target = matches!(mode, RenameMode::NoReplace | RenameMode::Whiteout { replace: false });
         if from == to {
-            return if mode == RenameMode::NoReplace { Err(Errno::EEXIST) } else { Ok(()) };
+            return if keeps_target { Err(Errno::EEXIST) } else { Ok(()) };
         }
         let (volume, inside, wanted) = (self.clone(), there.clone(), to.clone());
         let found = at(&here, &there, async move {
@@ -53,7 +57,7 @@ impl Volume {
         });
         let (_intent, replaced, position) = found.await?;
         match (mode, replaced) {
-            (RenameMode::NoReplace, Some(_)) => return Err(Errno::EEXIST),
+            (_, Some(_)) if keeps_target => return Err(Errno::EEXIST),
             (RenameMode::Exchange, None) => return Err(Errno::ENOENT),
             // Two names of one file stay as they are.
             (_, Some(replaced)) if replaced.inode == source.inode => return Ok(()),
@@ -67,13 +71,19 @@ impl Volume {
                 self.exchange(&here, locked, (from, source), (to, other)).await
             }
             (_, replaced) => {
+                let left = match mode {
+                    RenameMode::Whiteout { .. } => {
+                        Some(self.whiteout(&here, caller, parent, name, source.position).await?)
+                    }
+                    _ => None,
+                };
                 let source = EntryRecord { position, ..source };
-                self.replace(&here, &there, locked, (from, source), (to, replaced)).await
+                self.replace(&here, &there, locked, (from, source), (to, replaced), left).await
             }
         }
     }
 
-    /// The source's position is already that of the new name.
+    /// The source's position is already that of the new name. What is `left` takes the old one.
     async fn replace(
         &self,
         here: &Part,
@@ -81,6 +91,7 @@ impl Volume {
         locked: Locked,
         (from, source): (Place, EntryRecord),
         (to, replaced): (Place, Option<EntryRecord>),
+        left: Option<Birth>,
     ) -> Answer<()> {
         let moves_directory = source.kind == Kind::Directory;
         if let Some(replaced) = replaced {
@@ -115,7 +126,8 @@ impl Volume {
             }
             _ => None,
         };
-        let moved = self.replace_barred(here, there, &locked, (&from, source), &to, links, victim).await;
+        let moved =
+            self.replace_barred(here, there, &locked, (&from, source), &to, links, victim, left).await;
         if let Some(inode) = barred {
             self.unbar(inode, moved.is_ok());
         }
@@ -132,22 +144,31 @@ impl Volume {
         to: &Place,
         links: BTreeMap<Inode, i32>,
         victim: Option<(Inode, Target)>,
+        left: Option<Birth>,
     ) -> Answer<()> {
-        let now = self.now();
+        let now = left.as_ref().map_or_else(|| self.now(), Birth::time);
         let entry = EntryRecord { time: now, ..source };
         let mut parts = Parts::default();
-        parts.of(here).remove_with_note(keys::entry(from.parent, &from.name), note(now));
+        match &left {
+            Some(birth) => birth.add_to(parts.of(here)),
+            None => drop(parts.of(here).remove_with_note(keys::entry(from.parent, &from.name), note(now))),
+        }
         parts.of(there).put(keys::entry(to.parent, &to.name), entry.encode());
         self.add_changed(here, &mut parts, source.inode, now).await?;
         if let Some((inode, target)) = &victim {
             self.add_unlink(&mut parts, *inode, target, now);
         }
         self.add_parents(here, &mut parts, [from.parent, to.parent], &links, now).await?;
-        parts.allow_reserve();
+        if left.is_none() {
+            parts.allow_reserve();
+        }
         let changing = self.changing();
         self.commit_hidden(here, locked, parts).await?;
         self.touch_parents([from.parent, to.parent], &links, now);
         drop(changing);
+        if left.is_some() {
+            self.inner.tally.files.fetch_add(1, Ordering::Relaxed);
+        }
         self.apply_changed(here, source.inode, now).await?;
         for (parent, change) in links.into_iter().filter(|(_, change)| *change != 0) {
             self.apply_link_change(here, parent, change, now).await?;

@@ -144,6 +144,11 @@ pub enum RenameMode {
     NoReplace,
     /// The two change places.
     Exchange,
+    /// Something stays behind under the old name: a character device 0/0, overlay filesystems' mark for a name that is gone.
+    Whiteout {
+        /// Whether the target is replaced; else EEXIST.
+        replace: bool,
+    },
 }
 
 /// What `fallocate` does.

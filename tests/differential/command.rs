@@ -425,8 +425,11 @@ fn operation(random: &mut Random) -> Operation {
         }
         59 => Operation::Readlink { path: path(random) },
         60..=67 => {
-            let (replace, exchange) = (libc::RENAME_NOREPLACE, libc::RENAME_EXCHANGE);
-            let flags = random.one_of(&[0, 0, 0, 0, 0, replace, exchange, exchange, replace | exchange]);
+            const KEEP: u32 = libc::RENAME_NOREPLACE;
+            const EXCHANGE: u32 = libc::RENAME_EXCHANGE;
+            const WHITEOUT: u32 = libc::RENAME_WHITEOUT;
+            let two = random.one_of(&[KEEP | EXCHANGE, WHITEOUT | KEEP, WHITEOUT | EXCHANGE]);
+            let flags = random.one_of(&[0, 0, 0, 0, 0, KEEP, EXCHANGE, EXCHANGE, WHITEOUT, two]);
             Operation::Rename { from: path(random), to: path(random), flags }
         }
         68..=71 => Operation::Unlink { path: path(random) },

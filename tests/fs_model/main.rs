@@ -114,9 +114,13 @@ fn many_threads_in_shared_directories_leave_a_sound_store() {
                         3 => drop(run(&volume, Near::Name(root, &near), |v| async move {
                             v.rmdir(root, &name).await
                         })),
-                        4 => drop(run(&volume, Near::Name(root, &near), |v| async move {
-                            v.rename(root, &name, root, &other, RenameMode::Replace).await
-                        })),
+                        4 => {
+                            let whiteout = RenameMode::Whiteout { replace: true };
+                            let mode = random.one_of(&[RenameMode::Replace, RenameMode::Replace, whiteout]);
+                            let _ = run(&volume, Near::Name(root, &near), |v| async move {
+                                v.rename(ROOT_CALLER, root, &name, root, &other, mode).await
+                            });
+                        }
                         _ => {
                             let entries = run(&volume, Near::Inode(root), |v| async move {
                                 v.readdir(root, 0, 100, true).await

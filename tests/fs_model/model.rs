@@ -18,6 +18,23 @@ pub(super) struct Node {
     pub(super) unborn: bool,
 }
 
+impl Node {
+    /// An empty one, looked up once.
+    pub(super) fn new(kind: Kind, permissions: u16, links: u32, inode: Inode) -> Node {
+        Node {
+            kind,
+            content: Vec::new(),
+            permissions,
+            children: BTreeMap::new(),
+            links,
+            xattrs: BTreeMap::new(),
+            inode,
+            lookups: 1,
+            unborn: false,
+        }
+    }
+}
+
 pub(super) struct Model {
     pub(super) nodes: Vec<Node>,
     pub(super) volume: Volume,
@@ -29,17 +46,7 @@ pub(super) const NAMES: [&[u8]; 7] =
 
 impl Model {
     pub(super) fn new(volume: Volume, seed: u64) -> Self {
-        let root = Node {
-            kind: Kind::Directory,
-            content: Vec::new(),
-            permissions: 0o755,
-            children: BTreeMap::new(),
-            links: 2,
-            xattrs: BTreeMap::new(),
-            inode: Inode::ROOT,
-            lookups: 1,
-            unborn: false,
-        };
+        let root = Node::new(Kind::Directory, 0o755, 2, Inode::ROOT);
         Model { nodes: vec![root], volume, random: Random(seed * 2 + 1) }
     }
 

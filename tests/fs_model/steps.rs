@@ -39,17 +39,8 @@ impl Model {
         let attributes = got.unwrap();
         assert_eq!((attributes.kind, attributes.permissions), (kind, 0o640));
         let directory = kind == Kind::Directory;
-        self.nodes.push(Node {
-            kind,
-            content: target,
-            permissions: 0o640,
-            children: BTreeMap::new(),
-            links: if directory { 2 } else { 1 },
-            xattrs: BTreeMap::new(),
-            inode: attributes.inode,
-            lookups: 1,
-            unborn: false,
-        });
+        let links = if directory { 2 } else { 1 };
+        self.nodes.push(Node { content: target, ..Node::new(kind, 0o640, links, attributes.inode) });
         let index = self.nodes.len() - 1;
         self.nodes[parent].children.insert(name, index);
         self.nodes[parent].links += u32::from(directory);
@@ -65,17 +56,7 @@ impl Model {
             v.make_nameless(ROOT_CALLER, at, near, new).await
         });
         let inode = got.unwrap().inode;
-        self.nodes.push(Node {
-            kind: Kind::File,
-            content: Vec::new(),
-            permissions: 0o640,
-            children: BTreeMap::new(),
-            links: 0,
-            xattrs: BTreeMap::new(),
-            inode,
-            lookups: 1,
-            unborn: true,
-        });
+        self.nodes.push(Node { unborn: true, ..Node::new(Kind::File, 0o640, 0, inode) });
         let index = self.nodes.len() - 1;
         self.compare(index, &got.unwrap());
     }
@@ -146,7 +127,10 @@ impl Model {
             RenameMode::Replace,
             RenameMode::NoReplace,
             RenameMode::Exchange,
+            RenameMode::Whiteout { replace: true },
+            RenameMode::Whiteout { replace: false },
         ]);
+        let keeps_target = matches!(mode, RenameMode::NoReplace | RenameMode::Whiteout { replace: false });
         let source = self.nodes[from].children.get(&name).copied();
         let target = self.nodes[to].children.get(&new_name).copied();
         // The kernel refuses to move a directory below itself, or to put something in its place that contains it.
@@ -156,12 +140,12 @@ impl Model {
         let (old_parent, new_parent) = (self.nodes[from].inode, self.nodes[to].inode);
         let (old, new) = (name.clone(), new_name.clone());
         let got = run(&self.volume, Near::Name(old_parent, &name), |v| async move {
-            v.rename(old_parent, &old, new_parent, &new, mode).await
+            v.rename(ROOT_CALLER, old_parent, &old, new_parent, &new, mode).await
         });
         let is_directory = |index: usize| self.nodes[index].kind == Kind::Directory;
         let expected = match (source, target, mode) {
             (None, _, _) => Err(Errno::ENOENT),
-            (Some(_), Some(_), RenameMode::NoReplace) => Err(Errno::EEXIST),
+            (Some(_), Some(_), _) if keeps_target => Err(Errno::EEXIST),
             (Some(_), None, RenameMode::Exchange) => Err(Errno::ENOENT),
             (Some(s), Some(t), _) if s == t => Ok(()),
             (Some(_), _, RenameMode::Exchange) => Ok(()),
@@ -196,6 +180,21 @@ impl Model {
         self.nodes[from].links -= u32::from(moved_directory);
         self.nodes[to].children.insert(new_name, source);
         self.nodes[to].links += u32::from(moved_directory);
+        if let RenameMode::Whiteout { .. } = mode {
+            self.find_whiteout(from, name);
+        }
+    }
+
+    /// What a renaming has left behind is known to nobody until it is looked up.
+    fn find_whiteout(&mut self, parent: usize, name: Vec<u8>) {
+        let (at, wanted) = (self.nodes[parent].inode, name.clone());
+        let got = run(&self.volume, Near::Name(at, &name), |v| async move { v.lookup(at, &wanted).await });
+        let attributes = got.unwrap();
+        let shown = (attributes.kind, attributes.permissions, attributes.links, attributes.device);
+        assert_eq!(shown, (Kind::CharDevice, 0, 1, 0));
+        let index = self.nodes.len();
+        self.nodes.push(Node::new(Kind::CharDevice, 0, 1, attributes.inode));
+        self.nodes[parent].children.insert(name, index);
     }
 
     fn link(&mut self) {

@@ -83,6 +83,45 @@ fn changing_the_owner_to_nobody_in_particular_counts_as_a_change() {
     }
 }
 
+/// It was EINVAL, and then an overlay filesystem takes no mount of FUSE for its upper layer.
+#[test]
+fn a_renaming_can_leave_a_whiteout() {
+    let Some(place) = Place::mounted() else { return };
+    fs::create_dir(place.at("to")).unwrap();
+    let is_whiteout = |name: &str| {
+        let found = fs::symlink_metadata(place.at(name)).unwrap();
+        (found.mode(), found.rdev(), found.nlink()) == (libc::S_IFCHR, 0, 1)
+    };
+    let links = |name: &str| fs::metadata(place.at(name)).unwrap().nlink();
+    let leaving = |from: &str, to: &str, flags| {
+        raw::rename_with(&place.at(from), &place.at(to), libc::RENAME_WHITEOUT | flags)
+    };
+    fs::write(place.at("file"), "content").unwrap();
+    fs::create_dir(place.at("directory")).unwrap();
+    fs::write(place.at("directory/inside"), "inside").unwrap();
+    leaving("file", "to/file", 0).unwrap();
+    leaving("directory", "to/directory", libc::RENAME_NOREPLACE).unwrap();
+    assert!(is_whiteout("file") && is_whiteout("directory"));
+    assert_eq!((links("."), links("to")), (3, 3));
+    // It is a name like others.
+    assert_eq!(errno(leaving("to/file", "file", libc::RENAME_NOREPLACE)), Some(libc::EEXIST));
+    assert_eq!(errno(leaving("to/file", "file", libc::RENAME_EXCHANGE)), Some(libc::EINVAL));
+    leaving("to/file", "file", 0).unwrap();
+    assert!(is_whiteout("to/file"));
+    // Two names of one file stay as they are.
+    fs::hard_link(place.at("file"), place.at("other")).unwrap();
+    leaving("file", "other", 0).unwrap();
+    assert_eq!(links("other"), 2);
+    place.unmount();
+    place.mount(&[]);
+    assert!(is_whiteout("to/file") && is_whiteout("directory"));
+    assert_eq!(fs::read_to_string(place.at("file")).unwrap(), "content");
+    assert_eq!(fs::read_to_string(place.at("to/directory/inside")).unwrap(), "inside");
+    fs::remove_file(place.at("directory")).unwrap();
+    fs::remove_dir_all(place.at("to")).unwrap();
+    assert_eq!(place.number("files"), 1);
+}
+
 /// Everybody saw the names that only root may read.
 #[test]
 fn trusted_attributes_are_listed_to_root_alone() {

@@ -251,9 +251,9 @@ impl Tree for UnmountedTree {
     }
 
     fn rename(&self, directory: &Node, from: &OsStr, to: &OsStr) -> io::Result<()> {
-        let to = to.as_bytes().to_vec();
+        let (to, caller) = (to.as_bytes().to_vec(), self.caller);
         self.on_name(directory, from, |volume, parent, from| async move {
-            volume.rename(parent, &from, parent, &to, RenameMode::Replace).await
+            volume.rename(caller, parent, &from, parent, &to, RenameMode::Replace).await
         })
     }
 

@@ -190,6 +190,31 @@ fn wrong_counts_are_set() {
     );
 }
 
+/// Nobody makes so many names; a record that says so is planted.
+#[test]
+fn no_inode_takes_more_names_than_its_record_counts() {
+    repairs(
+        |saboteur, tree| {
+            let (small, directory) = (tree.small, tree.directory);
+            saboteur.change(small, |record| record.links = i32::MAX as u32);
+            saboteur.change(directory, |record| record.links = i32::MAX as u32);
+            let link = |v: Volume| async move { v.link(small, Inode::ROOT, b"third").await };
+            let linked = run(saboteur.volume, Near::Name(Inode::ROOT, b"third"), link);
+            assert_eq!(linked.map(drop), Err(Errno::EMLINK));
+            let new =
+                NewInode { kind: Kind::Directory, permissions: 0, umask: 0, device: 0, target: Vec::new() };
+            let make = |v: Volume| async move { v.make(ROOT, directory, b"more", new).await };
+            let made = run(saboteur.volume, Near::Name(directory, b"more"), make);
+            assert_eq!(made.map(drop), Err(Errno::EMLINK));
+        },
+        &["says 2147483647 links and has 2", "says 2147483647 links and has 3"],
+        |volume, tree| {
+            assert_eq!(lookup(volume, Inode::ROOT, b"third"), Err(Errno::ENOENT));
+            make(volume, tree.directory, b"more", Kind::Directory);
+        },
+    );
+}
+
 /// What the group may is the mask, as long as there is a list; a list that is lost must not leave it to the group.
 #[test]
 fn permissions_are_those_of_the_access_control_list() {

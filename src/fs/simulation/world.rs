@@ -269,7 +269,8 @@ impl Simulation {
                 return Err(format!("{what:?} never ends"));
             }
             // An end in the middle of nothing in particular is told by an operation that changes nothing.
-            self.in_flight = Some(what.unwrap_or(Operation::Rename(vec!["-"], vec!["-"], false)));
+            self.in_flight =
+                Some(what.unwrap_or(Operation::Rename(vec!["-"], vec!["-"], RenameMode::Replace)));
             if matches!(&self.in_flight, Some(Operation::Rename(from, _, _)) if from == &vec!["-"]) {
                 self.in_flight = None;
                 self.disk.crash_at(Some(self.disk.io_count()));
@@ -398,15 +399,14 @@ async fn perform_held(volume: &Volume, operation: Operation, held: &mut Vec<Inod
             held.push(inode);
             Ok(())
         }
-        Operation::Rename(from, to, exchange) => {
+        Operation::Rename(from, to, mode) => {
             let (parent, name) = split(&from);
             let parent = resolve(volume, &parent, held).await?;
             let (new_parent, new_name) = split(&to);
             let new_parent = resolve(volume, &new_parent, held).await?;
-            let mode = if exchange { RenameMode::Exchange } else { RenameMode::Replace };
             let near = name.clone();
             within(volume, Near::Name(parent, &near), |v| async move {
-                v.rename(parent, &name, new_parent, &new_name, mode).await
+                v.rename(CALLER, parent, &name, new_parent, &new_name, mode).await
             })
             .await
         }
@@ -438,7 +438,7 @@ async fn walk(volume: &Volume) -> Answer<(Vec<String>, Vec<String>)> {
                 _ => Vec::new(),
             };
             let is_directory = attributes.kind == Kind::Directory;
-            found.push((path.clone(), show_line(&path, is_directory, attributes.links, &content)));
+            found.push((path.clone(), show_line(&path, attributes.kind, attributes.links, &content)));
             if is_directory {
                 to_visit.push((path, inode));
             }

@@ -232,7 +232,7 @@ impl Dispatch {
             Request::Rename { name, new_parent, new_name, mode } => {
                 let near = name.clone();
                 self.answer(Near::Name(inode, &near), reply, |volume| async move {
-                    volume.rename(inode, &name, new_parent, &new_name, mode).await.map(nothing)
+                    volume.rename(caller, inode, &name, new_parent, &new_name, mode).await.map(nothing)
                 });
             }
             Request::Link { inode: old, name } => {

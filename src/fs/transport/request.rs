@@ -84,12 +84,15 @@ pub(super) fn kind_of_mode(mode: u32) -> Option<Kind> {
     })
 }
 
-/// None for what we don't know: among it whiteouts, which overlay filesystems make by themselves where they can't be had.
+/// None for what we don't know.
 pub(super) fn rename_mode(flags: u32) -> Option<RenameMode> {
+    const WHITEOUT_NO_REPLACE: u32 = libc::RENAME_WHITEOUT | libc::RENAME_NOREPLACE;
     Some(match flags {
         0 => RenameMode::Replace,
         libc::RENAME_NOREPLACE => RenameMode::NoReplace,
         libc::RENAME_EXCHANGE => RenameMode::Exchange,
+        libc::RENAME_WHITEOUT => RenameMode::Whiteout { replace: true },
+        WHITEOUT_NO_REPLACE => RenameMode::Whiteout { replace: false },
         _ => return None,
     })
 }

@@ -78,7 +78,12 @@ fn names_and_what_is_made_of_them() {
     is(12, none().longs(&[9]), b"name\0new\0", renamed(RenameMode::Replace));
     is(45, none().longs(&[9]).words(&[1, 0]), b"name\0new\0", renamed(RenameMode::NoReplace));
     is(45, none().longs(&[9]).words(&[2, 0]), b"name\0new\0", renamed(RenameMode::Exchange));
-    assert_eq!(decode(45, none().longs(&[9]).words(&[4, 0]), b"name\0new\0"), Err(Errno::EINVAL));
+    let whiteout = |replace| renamed(RenameMode::Whiteout { replace });
+    is(45, none().longs(&[9]).words(&[4, 0]), b"name\0new\0", whiteout(true));
+    is(45, none().longs(&[9]).words(&[5, 0]), b"name\0new\0", whiteout(false));
+    for flags in [3, 6, 8] {
+        assert_eq!(decode(45, none().longs(&[9]).words(&[flags, 0]), b"name\0new\0"), Err(Errno::EINVAL));
+    }
 }
 
 #[test]
