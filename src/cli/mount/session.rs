@@ -18,6 +18,7 @@ use crate::fs::transport::dispatch::Dispatch;
 use crate::fs::transport::mount::{self, Serving, Settings};
 use crate::fs::transport::ring;
 use crate::fs::volume::{Volume, VolumeConfig};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -72,7 +73,7 @@ pub(super) fn run(options: &Options, ready: impl FnOnce() -> bool) -> Result<(),
     mounting.store(true, Ordering::SeqCst);
     let served = prepared.and_then(|prepared| {
         let serving = mount::mount(adapter, &options.mountpoint, &settings(options), prepared)
-            .map_err(|error| format!("{}: mounting failed: {error}", options.mountpoint.display()))?;
+            .map_err(|error| format!("{}: {}", options.mountpoint.display(), mounting_failed(&error)))?;
         if prepared_ring {
             transport::accept(options, serving.transport())?;
         }
@@ -81,6 +82,16 @@ pub(super) fn run(options: &Options, ready: impl FnOnce() -> bool) -> Result<(),
     });
     let closed = close(options, &volume, &traffic);
     served.and(closed)
+}
+
+fn mounting_failed(error: &io::Error) -> String {
+    let device = std::fs::File::options().read(true).write(true).open("/dev/fuse");
+    match device {
+        Err(refused) if refused.kind() == io::ErrorKind::PermissionDenied => {
+            format!("mounting failed: /dev/fuse isn't open to you: {refused}; usually its mode is 666")
+        }
+        _ => format!("mounting failed: {error}"),
+    }
 }
 
 fn serve(
