@@ -30,7 +30,7 @@ new_upper "$WORK/plain"
 layered "$WORK/plain" "" true || skip "no overlay filesystem can be mounted"
 
 mount_store
-source_tree "$WORK/lower/tree"
+FILES=${FILES:-1500} source_tree "$WORK/lower/tree"
 for name in removed renamed appended twice; do echo "$name" >"$WORK/lower/$name"; done
 mkdir -p "$WORK/lower/again" "$WORK/lower/moved/deep"
 touch "$WORK/lower/again/old" "$WORK/lower/moved/deep/file"
