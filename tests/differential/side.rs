@@ -109,6 +109,13 @@ impl Life {
         }
     }
 
+    /// Whether a file has set-group-ID, and its group is one of the user's other ones.
+    fn is_member_by_supplement(&self, path: &[u8]) -> bool {
+        let others = &USERS[self.user].1[1..];
+        calls::stat(path, true)
+            .is_ok_and(|found| found.st_mode & libc::S_ISGID != 0 && others.contains(&found.st_gid))
+    }
+
     fn file(&self, slot: Slot) -> Result<RawFd> {
         self.slots[slot].ok_or(libc::EBADF)
     }
@@ -178,6 +185,8 @@ impl Life {
             SetXattr { path, name, length, fill, flags } => {
                 number(calls::set_xattr(path, name, &bytes(*length, *fill), *flags)?)
             }
+            // Over /dev/fuse nobody says whether the caller is of the file's group, and set-group-ID goes too readily.
+            SetAcl { path, .. } if self.is_member_by_supplement(path) => return Err(libc::EPERM),
             SetAcl { path, default, list } => number(calls::set_xattr(path, &acl_name(*default), list, 0)?),
             GetXattr { path, name, room } => tree::content(&calls::get_xattr(path, name, *room)?),
             ListXattr { path, room } => names_of(&calls::list_xattr(path, *room)?),
