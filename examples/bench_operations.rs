@@ -130,7 +130,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (mut rounds, mut files, mut place) = (5, 2000, None);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
-        let mut number = || arguments.next().ok_or("a number is missing")?.parse::<usize>().map_err(|e| e.to_string());
+        let mut number =
+            || arguments.next().ok_or("a number is missing")?.parse::<usize>().map_err(|e| e.to_string());
         match argument.as_str() {
             "--rounds" => rounds = number()?,
             "--files" => files = number()?,
@@ -152,7 +153,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let source = VolumeSource::new(volume.clone(), traffic.clone(), None, data);
     let control = Arc::new(Control::new(Box::new(source), 0, 0));
     let dispatch = Dispatch::new(volume.clone(), control, traffic, false);
-    let mut bench = Bench { dispatch, answers: Answers::default(), times: BTreeMap::new(), room: vec![0; BLOCK_BYTES] };
+    let mut bench =
+        Bench { dispatch, answers: Answers::default(), times: BTreeMap::new(), room: vec![0; BLOCK_BYTES] };
     let large = bench.create("large".to_string());
     for block in 0..BLOCKS {
         bench.write("write 4 KiB", large, block * BLOCK_BYTES as u64, BLOCK_BYTES);

@@ -34,8 +34,8 @@ pub(crate) enum Found {
     OnDisk(OnDisk),
 }
 
-/// What of a record lies before its value is read into this much of the stack, if it fits, in bytes.
-const HEAD_BYTES_MAX: usize = 256;
+/// What is read of a record at once, or of a longer one what lies before its value, goes into this much of the stack, in bytes.
+const STACK_BYTES: usize = 512;
 
 impl Found {
     /// The value, read by this thread; it must be in no turn. None if that fails or what is read isn't right: then the slow way finds out why.
@@ -45,8 +45,14 @@ impl Found {
             Found::Value(value) => return Some(Some(value)),
             Found::OnDisk(on_disk) => on_disk,
         };
-        let head_bytes = on_disk.form.head_bytes(key.len());
-        let (mut short, mut long) = ([0; HEAD_BYTES_MAX], Vec::new());
+        let (head_bytes, offset) = (on_disk.form.head_bytes(key.len()), u64::from(on_disk.location.offset));
+        let (mut short, mut long) = ([0; STACK_BYTES], Vec::new());
+        if let Some(record) = short.get_mut(..on_disk.length) {
+            let count = on_disk.file.read_at(offset, record).ok()?;
+            let (head, value) = record.split_at(head_bytes);
+            on_disk.form.check(head, value, key, on_disk.salt).ok()?;
+            return (count == on_disk.length).then(|| Some(value.to_vec()));
+        }
         let head = match short.get_mut(..head_bytes) {
             Some(head) => head,
             None => {
@@ -56,7 +62,7 @@ impl Found {
         };
         // The value goes straight to where it stays.
         let mut value = vec![0; on_disk.location.value_length as usize];
-        let count = on_disk.file.read_parts_at(u64::from(on_disk.location.offset), head, &mut value).ok()?;
+        let count = on_disk.file.read_parts_at(offset, head, &mut value).ok()?;
         on_disk.form.check(head, &value, key, on_disk.salt).ok()?;
         (count == on_disk.length).then_some(Some(value))
     }

@@ -10,6 +10,7 @@
 use super::clock::Clock;
 use super::error::WriteError;
 use super::order::Order;
+use super::turn::Turn;
 use super::types::Number;
 use parking_lot::Mutex;
 use std::sync::OnceLock;
@@ -48,11 +49,11 @@ impl Drop for Held<'_> {
 }
 
 /// The share of a round's time that the next one waits for those who may come back.
-const PATIENCE_SHARE: u64 = 4;
+const PATIENCE_SHARE: u64 = 2;
 /// The longest that it waits, in nanoseconds.
 const PATIENCE_NS_MAX: u64 = 2_000_000;
-/// How many rounds don't wait, after one that waited for nothing.
-const HURRIED_ROUNDS: u32 = 16;
+/// How many rounds at most don't wait after one that waited in vain: it is one at first, and twice as many each time that follows in a row.
+const HURRIED_ROUNDS_MAX: u32 = 64;
 
 #[derive(Default)]
 struct Waiting {
@@ -64,6 +65,8 @@ struct Waiting {
     round_ns: u64,
     /// So many rounds wait for nobody.
     hurried_rounds: u32,
+    /// How many it were after the last that waited in vain; none if one since then has not.
+    last_hurried_rounds: u32,
     /// Who waits for those who are expected.
     gathering: Option<Waker>,
 }
@@ -138,10 +141,12 @@ impl Rounds {
             let is_over = patience.as_mut().poll(context).is_ready();
             let mut waiting = self.waiting.lock();
             if waiting.are_all_here() {
+                waiting.last_hurried_rounds = 0;
                 return Poll::Ready(());
             }
             if is_over {
-                waiting.hurried_rounds = HURRIED_ROUNDS;
+                waiting.last_hurried_rounds = (2 * waiting.last_hurried_rounds).clamp(1, HURRIED_ROUNDS_MAX);
+                waiting.hurried_rounds = waiting.last_hurried_rounds;
                 return Poll::Ready(());
             }
             waiting.gathering = Some(context.waker().clone());
@@ -165,9 +170,7 @@ impl Rounds {
         waiting.running = !waiting.wakers.is_empty();
         let again = waiting.running;
         drop(waiting);
-        for (_, waker) in served {
-            waker.wake();
-        }
+        Turn::wake_outside(served.into_iter().map(|(_, waker)| waker));
         again
     }
 
@@ -241,25 +244,46 @@ mod tests {
         assert!(!rig.end(2));
     }
 
-    #[test]
-    fn who_does_not_come_back_is_waited_for_once_and_for_a_moment() {
-        let rig = Rig::new();
-        rig.come(3, 1);
-        assert!(rig.starts_at_once() && !rig.end(1));
-        rig.come(1, 2);
+    /// A round serves three, and one of them is there for the next, whose number this is: it waits in vain for the others.
+    fn waits_in_vain(rig: &Rig, number: u64, hurried_rounds: u32) {
+        rig.come(3, number - 1);
+        assert!(!rig.end(number - 1));
+        rig.come(1, number);
+        for _ in 0..hurried_rounds {
+            assert!(rig.starts_at_once(), "a round after one that has waited in vain");
+        }
         let mut gathering = pin!(rig.rounds.gather(rig.clock.as_ref()));
         assert!(!is_ready(gathering.as_mut()));
         rig.clock.advance(ROUND_NS / PATIENCE_SHARE);
         assert!(is_ready(gathering.as_mut()));
-        // From now on one is expected; three were for once.
-        assert!(!rig.end(2));
-        rig.come(1, 3);
-        assert!(rig.starts_at_once());
-        rig.come(2, 4);
-        assert!(rig.end(3));
-        for _ in 0..HURRIED_ROUNDS {
-            assert!(rig.starts_at_once(), "a round that has just waited in vain");
+        // From now on one is expected.
+        assert!(!rig.end(number));
+    }
+
+    #[test]
+    fn who_does_not_come_back_is_waited_for_less_and_less_often() {
+        let rig = Rig::new();
+        for (number, hurried_rounds) in [0, 1, 2, 4, 8, 16, 32, 64, 64].into_iter().enumerate() {
+            waits_in_vain(&rig, 2 * number as u64 + 2, hurried_rounds);
         }
-        assert!(!rig.starts_at_once());
+    }
+
+    #[test]
+    fn who_comes_back_once_is_waited_for_again() {
+        let rig = Rig::new();
+        waits_in_vain(&rig, 2, 0);
+        waits_in_vain(&rig, 4, 1);
+        for _ in 0..2 {
+            assert!(rig.starts_at_once());
+        }
+        rig.come(2, 5);
+        assert!(!rig.end(5));
+        rig.come(1, 6);
+        let mut gathering = pin!(rig.rounds.gather(rig.clock.as_ref()));
+        assert!(!is_ready(gathering.as_mut()));
+        rig.come(1, 6);
+        assert!(is_ready(gathering.as_mut()) && !rig.end(6));
+        waits_in_vain(&rig, 8, 0);
+        waits_in_vain(&rig, 10, 1);
     }
 }

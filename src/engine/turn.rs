@@ -19,6 +19,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::Waker;
 
 thread_local! {
     // The address of the turn that this thread is in, 0 if in none.
@@ -26,9 +27,13 @@ thread_local! {
     static MAY_BLOCK: RefCell<Option<Arc<Blockers>>> = const { RefCell::new(None) };
     static VISITS: RefCell<VecDeque<Arc<Turn>>> = const { RefCell::new(VecDeque::new()) };
     static ERRANDS: RefCell<VecDeque<Errand>> = const { RefCell::new(VecDeque::new()) };
+    static WAKERS: RefCell<VecDeque<Waker>> = const { RefCell::new(VecDeque::new()) };
     // Of a thread that carries its errands out itself, without waiting.
     static KEPT: RefCell<Option<VecDeque<Request>>> = const { RefCell::new(None) };
 }
+
+/// What `INSIDE` is while a thread that has left its turn wakes others: what they post is visited afterwards, not in the middle of it.
+const WAKING: usize = 1;
 
 /// Slow work, and who does it if this thread doesn't.
 pub(crate) struct Errand {
@@ -244,9 +249,15 @@ impl Turn {
         }
     }
 
-    /// The way out of the outermost turn: visits and errands until there are none. Also called by workers after a held turn.
+    /// The way out of the outermost turn: wakers, visits and errands until there are none. Also called by workers after a held turn.
     pub(crate) fn walk() {
         loop {
+            let wakers = WAKERS.take();
+            if !wakers.is_empty() {
+                INSIDE.set(WAKING);
+                wakers.into_iter().for_each(Waker::wake);
+                INSIDE.set(0);
+            }
             if let Some(turn) = VISITS.with_borrow_mut(VecDeque::pop_front) {
                 turn.visit();
                 continue;
@@ -273,6 +284,15 @@ impl Turn {
             ERRANDS.with_borrow_mut(|errands| errands.push_back(errand));
         } else {
             errand.run(false);
+        }
+    }
+
+    /// Wakes who waits, once this thread is in no turn: a thread that wakes mostly runs at once, in place of this one, and would find the turn
+    /// taken.
+    pub(crate) fn wake_outside(wakers: impl Iterator<Item = Waker>) {
+        match INSIDE.get() {
+            0 => wakers.for_each(Waker::wake),
+            _ => WAKERS.with_borrow_mut(|kept| kept.extend(wakers)),
         }
     }
 
@@ -357,6 +377,31 @@ mod tests {
         let panic: Result<Option<()>, _> =
             catch_unwind(AssertUnwindSafe(|| Turn::try_inside_all(&[&a, &b], || panic!("on purpose"))));
         assert!(panic.is_err() && Turn::try_inside_all(&[&a, &b], || ()).is_some());
+    }
+
+    #[test]
+    fn who_is_woken_outside_finds_the_turn_free() {
+        /// Counts wakings that found the turn free, and posts.
+        struct Woken(Arc<Turn>, Arc<AtomicUsize>, AtomicUsize);
+        impl std::task::Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                if self.0.gate.enter_if_free() {
+                    self.2.fetch_add(1, Ordering::SeqCst);
+                    assert!(self.0.gate.leave_if_quiet());
+                }
+                post(&self.0, &self.1);
+            }
+        }
+        let (turn, done) = (turn(), Arc::new(AtomicUsize::new(0)));
+        let woken = Arc::new(Woken(turn.clone(), done.clone(), AtomicUsize::new(0)));
+        let seen = || (woken.2.load(Ordering::SeqCst), done.load(Ordering::SeqCst));
+        let inside = turn.try_inside(|| {
+            Turn::wake_outside((0..3).map(|_| Waker::from(woken.clone())));
+            seen()
+        });
+        assert_eq!((inside, seen()), (Some((0, 0)), (3, 3)));
+        Turn::wake_outside(std::iter::once(Waker::from(woken.clone())));
+        assert_eq!(seen(), (4, 4));
     }
 
     #[test]

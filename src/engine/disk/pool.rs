@@ -5,10 +5,13 @@
 //! them: they are being written to, and there are few. Which one to close is decided by a clock hand: a file that was used since the
 //! hand came by last is passed over once.
 //!
+//! Reading a file that is open costs no lock, and writes to no memory that others read.
+//!
 //! A file that is removed while it is closed can't be opened again: who reads from a segment that was replaced meanwhile gets `NotFound`, and looks
 //! the key up once more.
 
 use super::{Disk, DiskFile, Done, FileHandle, Lock, Queue, Request, Space};
+use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::io;
@@ -63,72 +66,90 @@ struct PooledFile {
     shared: Arc<Shared>,
     path: String,
     me: Weak<PooledFile>,
-    handle: Mutex<Option<FileHandle>>,
+    /// None while it is closed. Who reads doesn't write to memory that others read, else threads that read one file would wait for each other.
+    handle: ArcSwapOption<FileHandle>,
     used: AtomicBool,
+    /// Of who opens it.
+    opening: Mutex<()>,
 }
 
 impl PooledFile {
-    /// The file, opened if it isn't.
-    fn handle(&self) -> io::Result<FileHandle> {
-        let mut handle = self.handle.lock();
-        if let Some(open) = &*handle {
-            self.used.store(true, Ordering::Relaxed);
-            return Ok(open.clone());
+    /// Does something with the file, opened if it isn't.
+    fn with<R>(&self, f: impl FnOnce(&FileHandle) -> io::Result<R>) -> io::Result<R> {
+        match &*self.handle.load() {
+            Some(open) => {
+                self.note_use();
+                f(open)
+            }
+            None => f(&self.open()?),
+        }
+    }
+
+    fn open(&self) -> io::Result<FileHandle> {
+        let opening = self.opening.lock();
+        if let Some(open) = &*self.handle.load() {
+            return Ok(FileHandle::clone(open));
         }
         let fresh = self.shared.disk.open(&self.path)?;
-        *handle = Some(fresh.clone());
-        drop(handle);
+        self.handle.store(Some(Arc::new(fresh.clone())));
+        drop(opening);
         self.shared.opened(self.me.clone());
         Ok(fresh)
     }
 
-    /// Gives the handle up, unless the file was used since the hand came by, or is being used right now.
-    fn close(&self) -> Option<FileHandle> {
+    fn note_use(&self) {
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Gives the handle up, unless the file was used since the hand came by. Who is using it right now goes on with it.
+    fn close(&self) -> Option<Arc<FileHandle>> {
         if self.used.swap(false, Ordering::Relaxed) {
             return None;
         }
-        self.handle.try_lock()?.take()
+        self.handle.swap(None)
     }
 }
 
 impl DiskFile for PooledFile {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.handle()?.write_at(offset, bytes)
+        self.with(|file| file.write_at(offset, bytes))
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        self.handle()?.read_at(offset, buffer)
+        self.with(|file| file.read_at(offset, buffer))
     }
 
     fn read_parts_at(&self, offset: u64, first: &mut [u8], second: &mut [u8]) -> io::Result<usize> {
-        self.handle()?.read_parts_at(offset, first, second)
+        self.with(|file| file.read_parts_at(offset, first, second))
     }
 
     fn try_read_at(&self, offset: u64, buffer: &mut [u8]) -> Option<io::Result<usize>> {
         // Opening may have to wait for the disk.
-        let handle = self.handle.lock().clone()?;
-        self.used.store(true, Ordering::Relaxed);
-        handle.try_read_at(offset, buffer)
+        let handle = self.handle.load();
+        self.note_use();
+        handle.as_ref()?.try_read_at(offset, buffer)
     }
 
     fn read_from_disk(&self, offset: u64, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        self.handle()?.read_from_disk(offset, buffer)
+        self.with(|file| file.read_from_disk(offset, buffer))
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.handle()?.sync_data()
+        self.with(|file| file.sync_data())
     }
 
     fn allocate(&self, length: u64) -> io::Result<()> {
-        self.handle()?.allocate(length)
+        self.with(|file| file.allocate(length))
     }
 
     fn set_length(&self, length: u64) -> io::Result<()> {
-        self.handle()?.set_length(length)
+        self.with(|file| file.set_length(length))
     }
 
     fn length(&self) -> io::Result<u64> {
-        self.handle()?.length()
+        self.with(|file| file.length())
     }
 
     fn descriptor(&self) -> Option<RawFd> {
@@ -137,7 +158,7 @@ impl DiskFile for PooledFile {
     }
 
     fn opened(self: Arc<Self>) -> io::Result<FileHandle> {
-        self.handle()
+        self.with(|file| Ok(file.clone()))
     }
 }
 
@@ -160,8 +181,9 @@ impl Disk for Pool {
             shared: self.shared.clone(),
             path: path.to_string(),
             me: me.clone(),
-            handle: Mutex::new(Some(handle)),
+            handle: ArcSwapOption::from_pointee(handle),
             used: AtomicBool::new(false),
+            opening: Mutex::default(),
         });
         self.shared.opened(Arc::downgrade(&file));
         Ok(file)

@@ -1,9 +1,12 @@
 //! One real file.
+//!
+//! What is done for every read and write is called without the C library: its calls are points where a thread can be cancelled, which costs some
+//! percent of a read from memory.
 
 use crate::engine::disk::{DiskFile, FileHandle};
 use std::fs::File;
 use std::io::{self, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,17 +29,26 @@ impl RealFile {
 
 impl DiskFile for RealFile {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset)
+        let mut done = 0;
+        while done < bytes.len() {
+            match rustix::io::pwrite(&self.file, &bytes[done..], offset + done as u64) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(more) => done += more,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let mut count = 0;
         while count < buffer.len() {
-            match self.file.read_at(&mut buffer[count..], offset + count as u64) {
+            match rustix::io::pread(&self.file, &mut buffer[count..], offset + count as u64) {
                 Ok(0) => break,
                 Ok(more) => count += more,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(count)
@@ -45,10 +57,10 @@ impl DiskFile for RealFile {
     fn read_parts_at(&self, offset: u64, first: &mut [u8], second: &mut [u8]) -> io::Result<usize> {
         let wanted = first.len() + second.len();
         let mut parts = [IoSliceMut::new(first), IoSliceMut::new(second)];
-        match nix::sys::uio::preadv(&self.file, &mut parts, offset as i64) {
+        match rustix::io::preadv(&self.file, &mut parts, offset) {
             Ok(count) if count == wanted => Ok(count),
             // Short or interrupted, which is rare: once more, piece by piece.
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {
                 let count = self.read_at(offset, first)?;
                 if count < first.len() {
                     return Ok(count);
@@ -64,12 +76,13 @@ impl DiskFile for RealFile {
             return None;
         }
         let wanted = buffer.len();
-        match super::ring::read_without_waiting(self.file.as_fd(), IoSliceMut::new(buffer), offset) {
+        let mut whole = [IoSliceMut::new(buffer)];
+        match rustix::io::preadv2(&self.file, &mut whole, offset, rustix::io::ReadWriteFlags::NOWAIT) {
             Ok(count) if count == wanted => Some(Ok(count)),
             // Less may mean the end of the file, or that the rest isn't in memory.
             Ok(_) => None,
             Err(error) => {
-                if error.raw_os_error() == Some(libc::EOPNOTSUPP) {
+                if error == rustix::io::Errno::OPNOTSUPP {
                     NO_NOWAIT.store(true, Ordering::Relaxed);
                 }
                 None

@@ -7,8 +7,8 @@
 use super::flights::{Flights, Next};
 use crate::engine::disk::Request;
 use io_uring::{IoUring, opcode, squeue, types};
-use std::io::{self, IoSliceMut};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 const ENTRIES: u32 = 256;
 const BELL: u64 = u64::MAX;
@@ -39,18 +39,6 @@ impl Bell {
         let mut count = [0; 8];
         let _ = nix::unistd::read(&self.descriptor, &mut count);
     }
-}
-
-/// Reads if the kernel has all of it in memory; EAGAIN (or less than wanted) if not.
-pub(super) fn read_without_waiting(
-    file: BorrowedFd<'_>,
-    mut buffer: IoSliceMut<'_>,
-    offset: u64,
-) -> io::Result<usize> {
-    let vector = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-    // SAFETY: one vector, which describes a buffer that is borrowed mutably for the length of the call.
-    let count = unsafe { libc::preadv2(file.as_raw_fd(), &vector, 1, offset as i64, libc::RWF_NOWAIT) };
-    if count < 0 { Err(io::Error::last_os_error()) } else { Ok(count as usize) }
 }
 
 /// A ring of one thread.
