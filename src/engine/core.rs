@@ -349,6 +349,11 @@ impl Core {
     pub(crate) fn answer(&mut self) {
         let order = &self.common.order;
         let index = self.partition.index();
+        // Nothing has been handed over since all was settled, as after an operation that only reads: whoever waits, waits for something else.
+        if self.marks.is_empty() && !order.is_latched() {
+            self.publish();
+            return;
+        }
         loop {
             let settled = order.settled();
             while self.marks.front().is_some_and(|mark| mark.last <= settled || planted(Bug::AckEarly)) {

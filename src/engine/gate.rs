@@ -87,6 +87,25 @@ impl<M> Gate<M> {
         self.mail.pop()
     }
 
+    /// Only the holder calls this, who has entered a turn that was free: runs what it has brought along, and then what there is, as
+    /// [`run`](Self::run) does. The mailbox isn't even looked at if no note was left meanwhile: all mail of before has been run then.
+    pub(crate) fn run_brought(
+        &self,
+        mail: M,
+        budget: usize,
+        mut each: impl FnMut(M),
+        mut leave: impl FnMut(),
+    ) -> Left {
+        each(mail);
+        if self.state.load(Ordering::Relaxed) == HELD {
+            leave();
+            if self.leave_if_quiet() {
+                return Left::Empty;
+            }
+        }
+        self.run(budget, each, leave)
+    }
+
     /// Only the holder calls this. Runs mail until there is none or the budget is spent; `leave` is called before the
     /// turn is given up or passed on, and may itself post.
     pub(crate) fn run(&self, mut budget: usize, mut each: impl FnMut(M), mut leave: impl FnMut()) -> Left {
@@ -160,6 +179,38 @@ mod tests {
         assert_eq!(gate.run(100, |mail| seen.push(mail), || {}), Left::Empty);
         assert_eq!(seen, (0..10).collect::<Vec<_>>());
         assert!(gate.enter_if_free());
+    }
+
+    #[test]
+    fn what_is_brought_along_comes_first_and_nothing_is_left_behind() {
+        let gate = Gate::new();
+        let run = |brought: u32| {
+            let (seen, mut left) = (std::cell::RefCell::new(Vec::new()), 0);
+            let each = |mail| {
+                seen.borrow_mut().push(mail);
+                if mail == 2 {
+                    gate.push(3);
+                    gate.note();
+                }
+            };
+            assert_eq!(gate.run_brought(brought, 10, each, || left += 1), Left::Empty);
+            (seen.into_inner(), left)
+        };
+        assert!(gate.enter_if_free());
+        assert_eq!(run(1), (vec![1], 1));
+        assert!(gate.enter_if_free(), "it was given up");
+        // One way out for both: what each appends goes to the kernel together.
+        assert_eq!(run(2), (vec![2, 3], 1));
+        assert!(gate.enter_if_free());
+        let (mut seen, mut is_first) = (Vec::new(), true);
+        let leave = || {
+            if std::mem::replace(&mut is_first, false) {
+                gate.push(5);
+                gate.note();
+            }
+        };
+        assert_eq!(gate.run_brought(4, 10, |mail| seen.push(mail), leave), Left::Empty);
+        assert_eq!(seen, [4, 5], "posted by the way out");
     }
 
     #[test]

@@ -44,6 +44,15 @@ impl<S: Send + 'static> Partition<S> {
         self.shell.submit(operation)
     }
 
+    /// The same for an operation that is made where it will stay: before it runs it already has the size of everything that it will ever keep,
+    /// so whoever passes it on by value moves kilobytes.
+    pub fn submit_made<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
+        &self,
+        make: impl FnOnce() -> F,
+    ) -> Task<T> {
+        self.shell.submit_made(make)
+    }
+
     /// Like [`submit`](Self::submit), for awaiting: None if the operation panicked or the store is gone.
     pub fn call<T: Send + 'static>(
         &self,

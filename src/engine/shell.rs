@@ -40,9 +40,18 @@ impl Shell {
         &self,
         operation: impl Future<Output = T> + Send + 'static,
     ) -> Task<T> {
+        self.submit_made(move || operation)
+    }
+
+    /// See [`Partition::submit_made`](super::partition::Partition::submit_made).
+    pub(crate) fn submit_made<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
+        &self,
+        make: impl FnOnce() -> F,
+    ) -> Task<T> {
         self.common.partition_counters[self.id.index()].operations.add(1);
         let turn = self.turn.clone();
-        let (runnable, task) = async_task::spawn(operation, move |runnable| turn.post(runnable));
+        let schedule = move |runnable| turn.post(runnable);
+        let (runnable, task) = async_task::Builder::new().spawn(move |()| make(), schedule);
         runnable.schedule();
         task
     }

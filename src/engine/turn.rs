@@ -154,6 +154,11 @@ impl Turn {
 
     /// Posts a piece of work; runs it now if nobody is inside and this thread is in no other turn.
     pub(crate) fn post(self: &Arc<Self>, runnable: Runnable) {
+        if INSIDE.get() == 0 && self.policy == Policy::Inline && self.gate.enter_if_free() {
+            self.run(Some(runnable));
+            Self::walk();
+            return;
+        }
         self.gate.push(runnable);
         self.poke();
     }
@@ -230,12 +235,18 @@ impl Turn {
 
     /// The caller holds the gate: runs what is there, and leaves or passes the turn on.
     pub(crate) fn hold(self: &Arc<Self>) {
+        self.run(None);
+    }
+
+    /// The same; what is brought along comes first, and then the gate was free.
+    fn run(self: &Arc<Self>, brought: Option<Runnable>) {
         INSIDE.set(self.address());
-        let left = self.gate.run(
-            TURN_MAIL_MAX,
-            |runnable| self.run_one(runnable),
-            || self.leave.get().expect("connected before the first mail")(),
-        );
+        let each = |runnable| self.run_one(runnable);
+        let leave = || self.leave.get().expect("connected before the first mail")();
+        let left = match brought {
+            Some(runnable) => self.gate.run_brought(runnable, TURN_MAIL_MAX, each, leave),
+            None => self.gate.run(TURN_MAIL_MAX, each, leave),
+        };
         INSIDE.set(0);
         if left == Left::Budget {
             self.passed_on.fetch_add(1, Ordering::Relaxed);

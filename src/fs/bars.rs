@@ -14,7 +14,7 @@ impl Volume {
         let mut empty = true;
         for part in self.inner.store.partitions() {
             let there = part.clone();
-            empty &= at(here, part, async move {
+            empty &= at(here, part, move || async move {
                 Ok(there.with(|core, state| {
                     state.bars.entry(directory).or_insert_with(Bar::default);
                     let announced = state.intents.get(&directory).is_some_and(|count| *count > 0);

@@ -50,7 +50,8 @@ impl Volume {
             // Within the partition of the position, behind it; in those that follow, from the start.
             let from = if index == first { position } else { 0 };
             let (volume, there) = (self.clone(), part.clone());
-            let names = at(&here, part, async move { volume.names_in(&there, directory, from, left).await });
+            let names =
+                at(&here, part, move || async move { volume.names_in(&there, directory, from, left).await });
             entries.extend(names.await?);
         }
         if attributes {
@@ -120,7 +121,7 @@ impl Volume {
                 continue;
             }
             let (volume, there) = (self.clone(), part.clone());
-            let found = at(here, part, async move {
+            let found = at(here, part, move || async move {
                 let mut found = Vec::with_capacity(wanted.len());
                 for (index, inode) in wanted {
                     // Gone meanwhile, or damaged: the name is listed, and whoever looks it up is told.

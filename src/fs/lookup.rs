@@ -26,7 +26,9 @@ impl Volume {
             let Some(entry) = entry else { return Err(Errno::ENOENT) };
             let there = self.part_of_inode(entry.inode).clone();
             let (volume, inside) = (self.clone(), there.clone());
-            match at(&here, &there, async move { volume.look_at(&inside, entry.inode, 1).await }).await {
+            match at(&here, &there, move || async move { volume.look_at(&inside, entry.inode, 1).await })
+                .await
+            {
                 // Its last name went while we were on the way: the name leads elsewhere now, or nowhere.
                 Err(Errno::ESTALE) if self.has_changed(&here, parent, name, entry).await => {}
                 // A name without an inode is damage; it must not look like an empty place.

@@ -151,7 +151,7 @@ impl Volume {
     async fn parent(&self, here: &Part, parent: Inode) -> Answer<Parent> {
         let there = self.part_of_inode(parent).clone();
         let (volume, inside) = (self.clone(), there.clone());
-        let (record, orphan, default) = at(here, &there, async move {
+        let (record, orphan, default) = at(here, &there, move || async move {
             let record = volume.load(&inside, parent).await?;
             let orphan = inside.with(|_, state| state.live.get(&parent).is_some_and(|live| live.orphan));
             let default = volume.acl(&inside, parent, &record, AclKind::Default).await?;
@@ -307,7 +307,8 @@ impl Volume {
     ) -> Answer<()> {
         let there = self.part_of_inode(directory).clone();
         let (volume, inside) = (self.clone(), there.clone());
-        let mut record = at(here, &there, async move { volume.load(&inside, directory).await }).await?;
+        let mut record =
+            at(here, &there, move || async move { volume.load(&inside, directory).await }).await?;
         record.links = record
             .links
             .checked_add_signed(change)
@@ -330,7 +331,7 @@ impl Volume {
     ) -> Answer<()> {
         let there = self.part_of_inode(directory).clone();
         let inside = there.clone();
-        at(here, &there, async move {
+        at(here, &there, move || async move {
             inside.with(|_, state| {
                 if let Some(live) = state.live.get_mut(&directory) {
                     live.record.links = live.record.links.saturating_add_signed(change);
@@ -385,7 +386,7 @@ impl Volume {
             self.inner.tally.orphans.fetch_sub(1, Ordering::Relaxed);
         }
         let (volume, inside) = (self.clone(), there.clone());
-        at(&here, &there, async move {
+        at(&here, &there, move || async move {
             volume.load(&inside, inode).await?;
             inside.with(|_, state| {
                 let live = state.live.get_mut(&inode).ok_or(Errno::ESTALE)?;

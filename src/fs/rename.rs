@@ -45,7 +45,7 @@ impl Volume {
             return if keeps_target { Err(Errno::EEXIST) } else { Ok(()) };
         }
         let (volume, inside, wanted) = (self.clone(), there.clone(), to.clone());
-        let found = at(&here, &there, async move {
+        let found = at(&here, &there, move || async move {
             let intent = Intent::announce(&inside, wanted.parent).await?;
             let replaced = volume.entry(&inside, wanted.parent, &wanted.name).await?;
             // A name that stays keeps its position: whoever is listing sees it once.
@@ -260,7 +260,7 @@ impl Volume {
     async fn apply_changed(&self, here: &Part, inode: Inode, now: Time) -> Answer<()> {
         let there = self.part_of_inode(inode).clone();
         let inside = there.clone();
-        at(here, &there, async move {
+        at(here, &there, move || async move {
             inside.with(|_, state| {
                 if let Some(live) = state.live.get_mut(&inode) {
                     live.record.changed = now;

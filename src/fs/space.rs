@@ -149,8 +149,12 @@ impl Volume {
             let (volume, offset) = (self.clone(), to_offset + copied);
             let effects = WriteEffects { kill_set_id: caller.uid != 0, keep_times: false };
             let written =
-                at(&here, &there, async move { volume.write(caller, to, offset, bytes, effects).await })
-                    .await?;
+                at(
+                    &here,
+                    &there,
+                    move || async move { volume.write(caller, to, offset, bytes, effects).await },
+                )
+                .await?;
             copied += u64::from(written);
         }
         here.settled().await?;

@@ -57,7 +57,7 @@ impl Volume {
         keys.dedup_by(|(_, key_a), (_, key_b)| key_a == key_b);
         for (part, key) in keys {
             let (there, wanted) = (part.clone(), key.clone());
-            let guard = at(here, &part, async move { Ok(lock(&there, wanted).await) }).await?;
+            let guard = at(here, &part, move || async move { Ok(lock(&there, wanted).await) }).await?;
             locked.guards.push((part, key, guard));
         }
         Ok(locked)
@@ -67,7 +67,7 @@ impl Volume {
     pub(super) async fn commit_hidden(&self, here: &Part, locked: &Locked, parts: Parts) -> Answer<()> {
         for (part, key, _) in &locked.guards {
             let (there, key) = (part.clone(), key.clone());
-            at(here, part, async move {
+            at(here, part, move || async move {
                 there.with(|_, state| state.locks.hide(&key));
                 Ok(())
             })
@@ -80,7 +80,7 @@ impl Volume {
     pub(super) async fn target(&self, here: &Part, inode: Inode, loses_a_name: bool) -> Answer<Target> {
         let there = self.part_of_inode(inode).clone();
         let (volume, inside) = (self.clone(), there.clone());
-        at(here, &there, async move {
+        at(here, &there, move || async move {
             let record = match volume.load(&inside, inode).await {
                 // How many names it had is lost with the rest; the others lead nowhere from now on, and can be removed as well.
                 Err(Errno::EIO | Errno::ESTALE) if loses_a_name && !keys::is_directory(inode) => {
@@ -138,7 +138,7 @@ impl Volume {
             self.inner.tally.orphans.fetch_add(1, Ordering::Relaxed);
         }
         let (volume, inside) = (self.clone(), there.clone());
-        at(here, &there, async move {
+        at(here, &there, move || async move {
             let held = inside.with(|_, state| {
                 let Some(live) = state.live.get_mut(&inode) else { return false };
                 live.record.links = live.record.links.saturating_sub(1);

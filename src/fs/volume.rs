@@ -247,8 +247,18 @@ impl Volume {
 
     /// Starts an operation, on this thread if its partition is free; it answers by itself. `near` is what it names first.
     pub fn dispatch(&self, near: Near<'_>, operation: impl Future<Output = ()> + Send + 'static) {
-        let part = self.part_near(near);
-        self.inner.blockers.dispatch(|| part.submit(operation).detach());
+        self.dispatch_made(self.partition_near(near), move || operation);
+    }
+
+    /// The same in the partition that [`partition_near`](Self::partition_near) tells, for an operation that is made where it will stay: see
+    /// [`Partition::submit_made`](crate::engine::Partition::submit_made).
+    pub fn dispatch_made<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        near: PartitionId,
+        make: impl FnOnce() -> F,
+    ) {
+        let part = self.inner.store.partition(near);
+        self.inner.blockers.dispatch(|| part.submit_made(make).detach());
     }
 
     /// Like [`dispatch`](Self::dispatch), for awaiting: EIO if the operation panicked.
@@ -345,16 +355,17 @@ impl Parts {
     }
 }
 
-/// Runs something inside another partition; directly, if that is the one where the caller is.
-pub(super) async fn at<T: Send + 'static>(
+/// Runs something inside another partition; directly, if that is the one where the caller is. It is made here: what is given as a
+/// future would be kept twice, as it was given and as it is awaited.
+pub(super) async fn at<T: Send + 'static, F: Future<Output = Answer<T>> + Send + 'static>(
     here: &Part,
     there: &Part,
-    operation: impl Future<Output = Answer<T>> + Send + 'static,
+    make: impl FnOnce() -> F,
 ) -> Answer<T> {
     if here.id() == there.id() {
-        return operation.await;
+        return make().await;
     }
-    there.call(operation).await.unwrap_or(Err(Errno::EIO))
+    there.submit_made(make).fallible().await.unwrap_or(Err(Errno::EIO))
 }
 
 /// What may be a name.
@@ -430,5 +441,39 @@ fn meta_of(recovered: &Recovered<'_>) -> Result<MetaRecord, OpenError> {
         Some(bytes) => MetaRecord::decode(&bytes).ok_or_else(|| {
             OpenError::Foreign("the store holds no filesystem that this version knows".to_string())
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::clock::{RealClock, SimClock};
+    use crate::engine::disk::sim::SimDisk;
+    use crate::fs::traffic::Traffic;
+
+    const KEPT_BYTES: usize = 4000;
+
+    /// An operation that keeps a lot over an await.
+    async fn large() -> Answer<u8> {
+        let mut kept = [0; KEPT_BYTES];
+        std::future::poll_fn(|_| {
+            kept[0] += 1;
+            std::task::Poll::Ready(())
+        })
+        .await;
+        Ok(kept[KEPT_BYTES - 1])
+    }
+
+    #[test]
+    fn an_operation_is_kept_once_by_whoever_runs_it() {
+        let disk = Arc::new(SimDisk::new(1));
+        let world = World { disk, clock: SimClock::new(), seed: 1, policy: Policy::Manual };
+        let config = Config { create: true, partitions: Some(2), ..Config::default() };
+        let volume = Volume::open(world, config, VolumeConfig::default()).unwrap();
+        let parts = volume.inner.store.partitions();
+        assert!(std::mem::size_of_val(&at(&parts[0], &parts[1], large)) < KEPT_BYTES + 300);
+        let passage = Traffic::new(RealClock::new(), 1).enter(PartitionId(0)).unwrap();
+        let carried = passage.carry(|| async { drop(large().await) });
+        assert!(std::mem::size_of_val(&carried) < KEPT_BYTES + 700);
     }
 }

@@ -2,6 +2,7 @@
 //! all transports.
 
 use super::request::{Listing, Request};
+use crate::engine::PartitionId;
 use crate::fs::control::{Control, is_control};
 use crate::fs::errno::Errno;
 use crate::fs::traffic::Traffic;
@@ -135,7 +136,8 @@ impl Serve for Dispatch {
         match is_control(inode) {
             true => self.control.forget(inode, lookups),
             false => {
-                self.run(Near::Inode(inode), |volume| async move { volume.let_go(inode, lookups).await })
+                let near = self.volume.partition_near(Near::Inode(inode));
+                self.run(near, move |volume| async move { volume.let_go(inode, lookups).await })
             }
         }
     }
@@ -152,145 +154,147 @@ impl Dispatch {
         Dispatch { volume, control, traffic, writeback_cache }
     }
 
-    /// Runs an operation near an inode or name. Once the mount ends it isn't taken any more: dropped, its reply answers EIO.
+    /// Runs an operation in the partition of what it names first. Once the mount ends it isn't taken any more: dropped, its reply answers EIO.
     fn run<F: Future<Output = ()> + Send + 'static>(
         &self,
-        near: Near<'_>,
-        operation: impl FnOnce(Volume) -> F,
+        near: PartitionId,
+        operation: impl FnOnce(Volume) -> F + Send + 'static,
     ) {
-        let Some(passage) = self.traffic.enter(self.volume.partition_near(near)) else { return };
-        let operation = operation(self.volume.clone());
-        self.volume.dispatch(near, passage.carry(operation));
+        let Some(passage) = self.traffic.enter(near) else { return };
+        let volume = self.volume.clone();
+        self.volume.dispatch_made(near, move || passage.carry(move || operation(volume)));
     }
 
     /// The same for one that ends with a value.
     fn answer<F: Future<Output = Answer<Value>> + Send + 'static>(
         &self,
-        near: Near<'_>,
+        near: PartitionId,
         reply: impl Reply,
-        operation: impl FnOnce(Volume) -> F,
+        operation: impl FnOnce(Volume) -> F + Send + 'static,
     ) {
-        self.run(near, |volume| {
-            let operation = operation(volume);
-            async move { reply.answer(operation.await) }
-        });
+        // Made where it is awaited: given as a future, it would be kept twice.
+        self.run(near, move |volume| async move { reply.answer(operation(volume).await) });
     }
 
     fn serve_volume(&self, caller: Caller, inode: Inode, request: Request, reply: impl Reply) {
-        let here = Near::Inode(inode);
+        let here = self.volume.partition_near(Near::Inode(inode));
+        let named = |name: &[u8]| self.volume.partition_near(Near::Name(inode, name));
         match request {
             Request::Lookup { name } => {
-                let near = name.clone();
-                self.answer(Near::Name(inode, &near), reply, |volume| async move {
+                let near = named(&name);
+                self.answer(near, reply, move |volume| async move {
                     match volume.lookup(inode, &name).await {
                         Err(Errno::ENOENT) => Ok(Value::NoEntry),
                         found => found.map(entry),
                     }
                 });
             }
-            Request::GetAttributes => self.answer(here, reply, |volume| async move {
+            Request::GetAttributes => self.answer(here, reply, move |volume| async move {
                 volume.getattr(inode).await.map(|found| Value::Attributes(found, Keep::ForEver))
             }),
-            Request::Statx => self
-                .answer(here, reply, |volume| async move { volume.getattr(inode).await.map(Value::Statx) }),
-            Request::SetAttributes(set) => self.answer(here, reply, |volume| async move {
+            Request::Statx => self.answer(here, reply, move |volume| async move {
+                volume.getattr(inode).await.map(Value::Statx)
+            }),
+            Request::SetAttributes(set) => self.answer(here, reply, move |volume| async move {
                 let found = volume.setattr(caller, inode, set).await;
                 found.map(|found| Value::Attributes(found, Keep::ForEver))
             }),
-            Request::ReadLink => self
-                .answer(here, reply, |volume| async move { volume.readlink(inode).await.map(Value::Bytes) }),
+            Request::ReadLink => self.answer(here, reply, move |volume| async move {
+                volume.readlink(inode).await.map(Value::Bytes)
+            }),
             Request::Make { name, new } => {
-                let near = name.clone();
-                self.answer(Near::Name(inode, &near), reply, |volume| async move {
+                let near = named(&name);
+                self.answer(near, reply, move |volume| async move {
                     volume.make(caller, inode, &name, new).await.map(entry)
                 });
             }
             Request::Create { name, new } => {
-                let near = name.clone();
-                self.answer(Near::Name(inode, &near), reply, |volume| async move {
+                let near = named(&name);
+                self.answer(near, reply, move |volume| async move {
                     volume.make(caller, inode, &name, new).await.map(Value::Created)
                 });
             }
             Request::CreateNameless { new } => {
                 let near = self.volume.any_name();
-                self.answer(Near::Name(inode, &near), reply, |volume| async move {
+                self.answer(named(&near), reply, move |volume| async move {
                     volume.make_nameless(caller, inode, near, new).await.map(Value::Created)
                 });
             }
             Request::Unlink { name } => {
-                let near = name.clone();
-                self.answer(Near::Name(inode, &near), reply, |volume| async move {
+                let near = named(&name);
+                self.answer(near, reply, move |volume| async move {
                     volume.unlink(inode, &name).await.map(nothing)
                 });
             }
             Request::RemoveDirectory { name } => {
-                let near = name.clone();
-                self.answer(Near::Name(inode, &near), reply, |volume| async move {
+                let near = named(&name);
+                self.answer(near, reply, move |volume| async move {
                     volume.rmdir(inode, &name).await.map(nothing)
                 });
             }
             Request::Rename { name, new_parent, new_name, mode } => {
-                let near = name.clone();
-                self.answer(Near::Name(inode, &near), reply, |volume| async move {
+                let near = named(&name);
+                self.answer(near, reply, move |volume| async move {
                     volume.rename(caller, inode, &name, new_parent, &new_name, mode).await.map(nothing)
                 });
             }
             Request::Link { inode: old, name } => {
-                let near = name.clone();
-                self.answer(Near::Name(inode, &near), reply, |volume| async move {
+                let near = named(&name);
+                self.answer(near, reply, move |volume| async move {
                     volume.link(old, inode, &name).await.map(entry)
                 });
             }
-            Request::Read { offset, size } => self.run(here, |volume| async move {
+            Request::Read { offset, size } => self.run(here, move |volume| async move {
                 let mut reply = reply;
                 let count = volume.read_into(inode, offset, reply.room(size as usize)).await;
                 reply.filled(count);
             }),
             Request::Write { offset, data, kill_set_id, held_back } => {
                 let effects = WriteEffects { kill_set_id, keep_times: held_back && self.writeback_cache };
-                self.answer(here, reply, |volume| async move {
+                self.answer(here, reply, move |volume| async move {
                     volume.write(caller, inode, offset, data, effects).await.map(Value::Count)
                 })
             }
             Request::Sync => {
-                self.answer(here, reply, |volume| async move { volume.sync().await.map(nothing) });
+                self.answer(here, reply, move |volume| async move { volume.sync().await.map(nothing) });
             }
             Request::List(listing) => {
-                self.run(here, |volume| async move { list(volume, inode, listing, reply).await });
+                self.run(here, move |volume| async move { list(volume, inode, listing, reply).await });
             }
-            Request::StatFilesystem => self.answer(Near::Inode(Inode::ROOT), reply, |volume| async move {
-                volume.statfs().await.map(Value::Statistics)
-            }),
+            Request::StatFilesystem => {
+                let root = self.volume.partition_near(Near::Inode(Inode::ROOT));
+                self.answer(root, reply, move |volume| async move {
+                    volume.statfs().await.map(Value::Statistics)
+                });
+            }
             Request::SetXattr { name, value, mode, kill_set_gid } => {
-                self.answer(here, reply, |volume| async move {
+                self.answer(here, reply, move |volume| async move {
                     let set = volume.setxattr(caller, inode, &name, &value, mode, kill_set_gid);
                     set.await.map(nothing)
                 })
             }
-            Request::GetXattr { name, size } => {
-                self.answer(
-                    here,
-                    reply,
-                    |volume| async move { sized(size, volume.getxattr(inode, &name).await) },
-                )
-            }
-            Request::ListXattr { size } => self.answer(here, reply, |volume| async move {
+            Request::GetXattr { name, size } => self.answer(here, reply, move |volume| async move {
+                sized(size, volume.getxattr(inode, &name).await)
+            }),
+            Request::ListXattr { size } => self.answer(here, reply, move |volume| async move {
                 sized(size, volume.listxattr(caller, inode).await)
             }),
-            Request::RemoveXattr { name } => self.answer(here, reply, |volume| async move {
+            Request::RemoveXattr { name } => self.answer(here, reply, move |volume| async move {
                 volume.removexattr(caller, inode, &name).await.map(nothing)
             }),
-            Request::Allocate { offset, length, mode } => self.answer(here, reply, |volume| async move {
-                volume.fallocate(caller, inode, offset, length, mode).await.map(nothing)
-            }),
+            Request::Allocate { offset, length, mode } => {
+                self.answer(here, reply, move |volume| async move {
+                    volume.fallocate(caller, inode, offset, length, mode).await.map(nothing)
+                })
+            }
             // It would be asked for what only the kernel has. Then it takes files to have no holes.
             Request::Seek { .. } if self.writeback_cache => reply.answer(Err(Errno::ENOSYS)),
-            Request::Seek { offset, what } => self.answer(here, reply, |volume| async move {
+            Request::Seek { offset, what } => self.answer(here, reply, move |volume| async move {
                 volume.seek(inode, offset, what).await.map(Value::Position)
             }),
             Request::Copy { offset, to, to_offset, length, wide } => {
                 let length = length.min(COPY_BYTES_MAX);
-                self.answer(here, reply, |volume| async move {
+                self.answer(here, reply, move |volume| async move {
                     let copied = volume.copy_range(caller, inode, offset, to, to_offset, length).await;
                     copied.map(|count| match wide {
                         true => Value::Position(count),
