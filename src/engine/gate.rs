@@ -3,8 +3,9 @@
 //! Promises: every posted mail is run by somebody, once, in the order of posting; at most one thread is inside; nobody is
 //! woken for it; who leaves runs the way out (`leave`) after the last mail that it ran.
 //!
-//! One atomic word says it all. FREE: nobody is inside. HELD: somebody is, and has seen all notes. MORE: somebody is, and a
-//! note was left that there is more to do. Who posts swaps in MORE; if it was FREE, the poster is now inside. The holder
+//! One atomic word says it all. FREE: nobody is inside, and no mail waits. HELD: somebody is, and has seen all notes. MORE: somebody is, and a
+//! note was left that there is more to do. OWED: nobody is inside, and mail waits; who has left it so comes back for it, unless somebody else
+//! comes first. Who posts swaps in MORE; if it was FREE or OWED, the poster is now inside. The holder
 //! turns MORE into HELD *before* it drains the mail, so a mail that is posted after the drain makes the exchange HELD -> FREE
 //! fail, and the holder goes round again. All steps are read-modify-writes of the one word, hence one release sequence:
 //! no fence and no second look is needed.
@@ -16,6 +17,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 const FREE: u8 = 0;
 const HELD: u8 = 1;
 const MORE: u8 = 2;
+const OWED: u8 = 3;
 
 /// A mailbox and the exclusive turn to run it.
 pub(crate) struct Gate<M> {
@@ -44,7 +46,26 @@ impl<M> Gate<M> {
     /// Takes the turn if it is free, else leaves a note that the holder can't miss.
     #[must_use]
     pub(crate) fn enter(&self) -> bool {
-        self.state.swap(MORE, Ordering::AcqRel) == FREE
+        matches!(self.state.swap(MORE, Ordering::AcqRel), FREE | OWED)
+    }
+
+    /// Takes the turn if nobody is inside, for who runs none of its mail; leaves no note.
+    #[must_use]
+    pub(crate) fn enter_beside(&self) -> bool {
+        let take =
+            |from, to| self.state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        take(FREE, HELD) || (self.state.load(Ordering::Relaxed) == OWED && take(OWED, MORE))
+    }
+
+    /// Only the holder calls this, who hasn't run the mail: gives the turn up. False if there is mail: the caller comes back for it, with
+    /// [`enter`](Self::enter).
+    #[must_use]
+    pub(crate) fn leave_beside(&self) -> bool {
+        let quiet = self.mail.is_empty() && self.leave_if_quiet();
+        if !quiet {
+            self.state.swap(OWED, Ordering::AcqRel);
+        }
+        quiet
     }
 
     /// Takes the turn only if it is free; leaves no note.
@@ -211,6 +232,26 @@ mod tests {
         };
         assert_eq!(gate.run_brought(4, 10, |mail| seen.push(mail), leave), Left::Empty);
         assert_eq!(seen, [4, 5], "posted by the way out");
+    }
+
+    #[test]
+    fn mail_that_came_meanwhile_is_owed_and_goes_first() {
+        let gate = Gate::new();
+        assert!(gate.enter_beside() && !gate.enter_beside());
+        assert!(gate.leave_beside(), "nothing came");
+        for noted in [true, false] {
+            assert!(gate.enter_beside());
+            gate.push(1);
+            assert!(!noted || !gate.enter());
+            assert!(!gate.leave_beside());
+            assert!(!gate.enter_if_free(), "what is brought along would overtake the mail");
+            assert!(gate.enter_beside(), "who runs none overtakes nobody");
+            assert!(!gate.leave_beside(), "it is still there");
+            assert!(gate.enter());
+            let mut seen = Vec::new();
+            assert_eq!(gate.run(10, |mail| seen.push(mail), || {}), Left::Empty);
+            assert_eq!(seen, [1]);
+        }
     }
 
     #[test]

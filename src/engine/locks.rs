@@ -154,8 +154,7 @@ pub struct Guard<K: LockKey, S: HasLocks<K>> {
 impl<K: LockKey, S: HasLocks<K>> Drop for Guard<K, S> {
     fn drop(&mut self) {
         if let Some(key) = self.key.take() {
-            let part = self.part.clone();
-            self.part.submit(async move { part.with(|_, state| state.locks().release(&key)) }).detach();
+            self.part.change_soon(move |state| state.locks().release(&key));
         }
     }
 }
@@ -168,11 +167,8 @@ pub struct Guards<K: LockKey, S: HasLocks<K>> {
 
 impl<K: LockKey, S: HasLocks<K>> Drop for Guards<K, S> {
     fn drop(&mut self) {
-        let (part, keys) = (self.part.clone(), std::mem::take(&mut self.keys));
-        let release = async move {
-            part.with(|_, state| keys.iter().for_each(|key| state.locks().release(key)));
-        };
-        self.part.submit(release).detach();
+        let keys = std::mem::take(&mut self.keys);
+        self.part.change_soon(move |state| keys.iter().for_each(|key| state.locks().release(key)));
     }
 }
 
@@ -186,10 +182,8 @@ struct Waiting<'a, K: LockKey, S: HasLocks<K>> {
 impl<K: LockKey, S: HasLocks<K>> Drop for Waiting<'_, K, S> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket {
-            let (part, key) = (self.part.clone(), self.key.clone());
-            self.part
-                .submit(async move { part.with(|_, state| state.locks().leave_queue(&key, ticket)) })
-                .detach();
+            let key = self.key.clone();
+            self.part.change_soon(move |state| state.locks().leave_queue(&key, ticket));
         }
     }
 }

@@ -8,12 +8,15 @@ use super::batch::{Batch, ChangeView};
 use super::config::Durability;
 use super::core::{Appended, Core, Ticket};
 use super::error::{ReadError, WriteError};
+use super::phase;
 use super::shell::Shell;
 use super::types::PartitionId;
 use async_task::{FallibleTask, Task};
 use parking_lot::Mutex;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 /// One partition of a store, with the state `S` that the engine's user keeps beside it. A handle; clones share it.
 pub struct Partition<S: Send + 'static> {
@@ -59,6 +62,59 @@ impl<S: Send + 'static> Partition<S> {
         operation: impl Future<Output = T> + Send + 'static,
     ) -> FallibleTask<T> {
         self.shell.submit(operation).fallible()
+    }
+
+    /// Runs an operation in another partition, for awaiting in one of this partition: None if it panicked or the store is gone. If nobody is inside
+    /// there, it is begun at once, beside; and if it doesn't have to wait for anything, that was all.
+    pub async fn ask<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
+        &self,
+        there: &Partition<S>,
+        make: impl FnOnce() -> F,
+    ) -> Option<T> {
+        let (mut make, mut begun) = (Some(make), None);
+        let polled = std::future::poll_fn(|context| {
+            let begin = || {
+                let operation: &mut Pin<Box<F>> = begun.insert(Box::pin(make.take()?()));
+                Some(operation.as_mut().poll(context))
+            };
+            Poll::Ready(self.shell.try_beside(&there.shell, begin))
+        })
+        .await;
+        if polled.is_some() {
+            there.shell.count_operation();
+        }
+        match (polled, begun, make) {
+            (Some(Ok(Some(Poll::Ready(answer)))), ..) => Some(answer),
+            (Some(Ok(Some(Poll::Pending))), Some(begun), _) => {
+                // What it waits for first isn't all that it may wait for: it is elsewhere.
+                phase::of_wait();
+                there.shell.go_on(begun).fallible().await
+            }
+            (None, None, Some(make)) => there.shell.submit_made(make).fallible().await,
+            _ => None,
+        }
+    }
+
+    /// Changes the state with a plain function: at once if this thread is in the partition's turn or can go there beside the one that it is in, else
+    /// sometime. What it does must not rest on anything that isn't settled.
+    pub(crate) fn change_soon(&self, change: impl FnOnce(&mut S) + Send + 'static) {
+        let mut change = Some(change);
+        let mut at_once = || {
+            if let Some(mut state) = self.state.try_lock()
+                && let Some(change) = change.take()
+            {
+                change(&mut state);
+            }
+        };
+        if self.shell.turn.is_inside() {
+            at_once();
+        } else {
+            let _ = self.shell.turn.try_beside(at_once);
+        }
+        if let Some(change) = change {
+            let part = self.clone();
+            self.submit(async move { part.with(|_, state| change(state)) }).detach();
+        }
     }
 
     /// Plain `&mut` to the core and the user's state. Only inside an operation of this partition; never nested.

@@ -34,6 +34,10 @@ pub(crate) enum Bug {
     KeepCounting,
     /// Packed records forget their numbers.
     ForgetNumbers,
+    /// Who was beside in a neighbour's turn leaves what was appended there.
+    LeaveBeside,
+    /// Who goes beside doesn't hand over first what was appended in the own turn.
+    GoAhead,
     /// A verification takes values for right without looking at their checksums.
     TrustValues,
     /// A verification goes on behind a place that it can't understand, and says nothing.

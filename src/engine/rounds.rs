@@ -58,7 +58,9 @@ const HURRIED_ROUNDS_MAX: u32 = 64;
 #[derive(Default)]
 struct Waiting {
     running: bool,
-    wakers: Vec<(Number, Waker)>,
+    /// Which number, whose ticket.
+    wakers: Vec<(Number, u64, Waker)>,
+    tickets: u64,
     /// How many the last round has served, and had left to wait.
     expected: usize,
     /// How long it took.
@@ -72,6 +74,19 @@ struct Waiting {
 }
 
 impl Waiting {
+    /// Counts everybody once, however often and by whom the operation is polled.
+    fn wait(&mut self, number: Number, ticket: &mut Option<u64>, waker: &Waker) {
+        if let Some(mine) = *ticket
+            && let Some((.., before)) = self.wakers.iter_mut().find(|(_, other, _)| *other == mine)
+        {
+            before.clone_from(waker);
+            return;
+        }
+        self.tickets += 1;
+        *ticket = Some(self.tickets);
+        self.wakers.push((number, self.tickets, waker.clone()));
+    }
+
     fn are_all_here(&self) -> bool {
         self.wakers.len() >= self.expected
     }
@@ -98,6 +113,7 @@ impl Rounds {
 
     /// Ready when `stable` has reached the number.
     pub(crate) async fn wait_for(&self, order: &Order, number: Number) -> Result<(), WriteError> {
+        let mut ticket = None;
         std::future::poll_fn(|context| {
             if order.stable() >= number {
                 return Poll::Ready(Ok(()));
@@ -110,7 +126,7 @@ impl Rounds {
             if let Err(error) = order.check() {
                 return Poll::Ready(Err(error));
             }
-            waiting.wakers.push((number, context.waker().clone()));
+            waiting.wait(number, &mut ticket, context.waker());
             let start = !std::mem::replace(&mut waiting.running, true);
             let gathered = if waiting.are_all_here() { waiting.gathering.take() } else { None };
             drop(waiting);
@@ -163,20 +179,20 @@ impl Rounds {
         let latched = order.is_latched();
         let (served, left): (Vec<_>, Vec<_>) = std::mem::take(&mut waiting.wakers)
             .into_iter()
-            .partition(|(number, _)| latched || *number <= stable);
+            .partition(|(number, ..)| latched || *number <= stable);
         waiting.expected = served.len() + left.len();
         waiting.round_ns = round_ns;
         waiting.wakers = left;
         waiting.running = !waiting.wakers.is_empty();
         let again = waiting.running;
         drop(waiting);
-        Turn::wake_outside(served.into_iter().map(|(_, waker)| waker));
+        Turn::wake_outside(served.into_iter().map(|(.., waker)| waker));
         again
     }
 
     pub(crate) fn wake_all(&self) {
         let wakers = std::mem::take(&mut self.waiting.lock().wakers);
-        for (_, waker) in wakers {
+        for (.., waker) in wakers {
             waker.wake();
         }
     }
@@ -242,6 +258,17 @@ mod tests {
         rig.come(1, 2);
         assert!(is_ready(gathering.as_mut()), "all three are there");
         assert!(!rig.end(2));
+    }
+
+    #[test]
+    fn who_is_polled_twice_is_one() {
+        let rig = Rig::new();
+        let mut waiting = pin!(rig.rounds.wait_for(&rig.order, Number(1)));
+        assert!(!is_ready(waiting.as_mut()) && !is_ready(waiting.as_mut()));
+        assert!(rig.starts_at_once() && !rig.end(1));
+        rig.come(1, 2);
+        assert!(rig.starts_at_once(), "one was served, and one is here");
+        assert!(is_ready(waiting.as_mut()));
     }
 
     /// A round serves three, and one of them is there for the next, whose number this is: it waits in vain for the others.

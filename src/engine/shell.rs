@@ -9,9 +9,10 @@ use super::error::WriteError;
 use super::limits::UNSEALED_SEGMENTS_MAX;
 use super::log::Part;
 use super::phase::{Phase, waiting};
+use super::planted::{Bug, planted};
 use super::recovery::load::remove_segment;
 use super::segment::Recipe;
-use super::turn::Turn;
+use super::turn::{Panicked, Turn};
 use super::types::{PartitionId, SegmentId};
 use async_task::Task;
 use parking_lot::Mutex;
@@ -48,12 +49,51 @@ impl Shell {
         &self,
         make: impl FnOnce() -> F,
     ) -> Task<T> {
+        self.count_operation();
+        self.spawn(make)
+    }
+
+    /// An operation that has begun goes on in this partition, as mail.
+    pub(crate) fn go_on<T: Send + 'static>(
+        &self,
+        begun: impl Future<Output = T> + Send + 'static,
+    ) -> Task<T> {
+        self.spawn(move || begun)
+    }
+
+    pub(crate) fn count_operation(&self) {
         self.common.partition_counters[self.id.index()].operations.add(1);
+    }
+
+    fn spawn<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
+        &self,
+        make: impl FnOnce() -> F,
+    ) -> Task<T> {
         let turn = self.turn.clone();
         let schedule = move |runnable| turn.post(runnable);
         let (runnable, task) = async_task::Builder::new().spawn(move |()| make(), schedule);
         runnable.schedule();
         task
+    }
+
+    /// Runs a plain function inside a neighbour's turn, beside this one: if this thread is in here, and the neighbour's is free. See
+    /// [`Turn::try_beside`].
+    pub(crate) fn try_beside<R>(&self, there: &Shell, f: impl FnOnce() -> R) -> Option<Result<R, Panicked>> {
+        if !self.turn.is_inside() {
+            return None;
+        }
+        there.turn.try_beside(|| {
+            self.go_beside();
+            f()
+        })
+    }
+
+    /// What was appended in here so far gets its numbers before anything that is appended elsewhere by somebody who may have seen it. (Who asks by
+    /// mail has left this turn by then.)
+    pub(crate) fn go_beside(&self) {
+        if !planted(Bug::GoAhead) {
+            self.with(Core::flush);
+        }
     }
 
     /// Plain `&mut` to the core, inside the turn.

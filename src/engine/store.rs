@@ -1,6 +1,6 @@
 //! A whole store as the engine's user sees it: its partitions, commits over several of them, syncing, statistics, closing.
 
-use super::batch::{Batch, ChangeView};
+use super::batch::{Batch, Change, ChangeView};
 use super::clock::Clock;
 use super::common::{Common, route};
 use super::config::{Config, Durability, World};
@@ -42,6 +42,13 @@ pub(crate) struct Piece<'a> {
     pub(crate) partition: PartitionId,
     pub(crate) records_bytes: usize,
     pub(crate) changes: Vec<ChangeView<'a>>,
+}
+
+impl<'a> Piece<'a> {
+    fn of(partition: PartitionId, batch: &'a Batch) -> Self {
+        let changes = batch.changes().iter().map(Change::view).collect();
+        Piece { partition, records_bytes: batch.records_bytes(), changes }
+    }
 }
 
 impl<S: Send + 'static> Clone for Store<S> {
@@ -154,10 +161,63 @@ impl<S: Send + 'static> Store<S> {
     ///
     /// # Errors
     /// `Full`, `Size` and `ReadOnly` before anything was changed; `ReadOnly` and `Gone` also later.
-    pub async fn commit(&self, mut parts: Vec<(PartitionId, Batch)>) -> Result<(), WriteError> {
-        for (_, batch) in &parts {
-            batch.validate()?;
+    pub async fn commit(&self, parts: Vec<(PartitionId, Batch)>) -> Result<(), WriteError> {
+        parts.iter().try_for_each(|(_, batch)| batch.validate())?;
+        self.commit_valid(parts).await
+    }
+
+    /// The same inside an operation of the partition `here`. If everybody else is away, all parts are appended and handed over at once.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    pub async fn commit_from(
+        &self,
+        here: &Partition<S>,
+        mut parts: Vec<(PartitionId, Batch)>,
+    ) -> Result<(), WriteError> {
+        parts.iter().try_for_each(|(_, batch)| batch.validate())?;
+        if parts.len() == 1
+            && let Some((id, batch)) = parts.pop()
+        {
+            let inside = self.partition(id).clone();
+            let committed = here.ask(self.partition(id), move || async move { inside.commit(batch).await });
+            return committed.await.unwrap_or(Err(WriteError::Gone));
         }
+        let Some(owed) = self.try_commit_beside(here, &parts) else { return self.commit_valid(parts).await };
+        for (id, ticket) in owed? {
+            let inside = self.partition(id).clone();
+            let settled = self.partition(id).call(async move { inside.shell.settle(ticket).await });
+            settled.await.unwrap_or(Err(WriteError::Gone))?;
+        }
+        self.acknowledge().await
+    }
+
+    /// What the durability mode asks for besides being settled.
+    async fn acknowledge(&self) -> Result<(), WriteError> {
+        match self.shared.common.config.durability {
+            Durability::Always => self.sync().await,
+            _ => Ok(()),
+        }
+    }
+
+    fn try_commit_beside(
+        &self,
+        here: &Partition<S>,
+        parts: &[(PartitionId, Batch)],
+    ) -> Option<Result<Vec<(PartitionId, Ticket)>, WriteError>> {
+        if !here.shell.turn.is_inside() {
+            return None;
+        }
+        let pieces: Vec<Piece<'_>> =
+            parts.iter().map(|(partition, batch)| Piece::of(*partition, batch)).collect();
+        Turn::try_beside_all(&self.turns(&pieces), || {
+            here.shell.go_beside();
+            self.append_to_all(&pieces, |_, _| true)
+        })
+        .flatten()
+    }
+
+    async fn commit_valid(&self, mut parts: Vec<(PartitionId, Batch)>) -> Result<(), WriteError> {
         let common = &self.shared.common;
         match parts.len() {
             0 => return Ok(()),
@@ -191,10 +251,7 @@ impl<S: Send + 'static> Store<S> {
             result.unwrap_or(Err(WriteError::Gone))?;
         }
         spanning.finish();
-        match common.config.durability {
-            Durability::Always => self.sync().await,
-            _ => Ok(()),
-        }
+        self.acknowledge().await
     }
 
     /// One commit over several partitions, appended and handed over inside all of their turns at once, so that nobody sees a half of it: if all of
@@ -205,36 +262,44 @@ impl<S: Send + 'static> Store<S> {
         parts: &[Piece<'_>],
         free: impl Fn(&S, &Piece<'_>) -> bool,
     ) -> Option<Result<Vec<(PartitionId, Ticket)>, WriteError>> {
+        Turn::try_inside_all(&self.turns(parts), || self.append_to_all(parts, free)).flatten()
+    }
+
+    fn turns(&self, parts: &[Piece<'_>]) -> Vec<&Arc<Turn>> {
+        parts.iter().map(|piece| &self.partition(piece.partition).shell.turn).collect()
+    }
+
+    /// The same, inside all of the turns.
+    fn append_to_all(
+        &self,
+        parts: &[Piece<'_>],
+        free: impl Fn(&S, &Piece<'_>) -> bool,
+    ) -> Option<Result<Vec<(PartitionId, Ticket)>, WriteError>> {
         let common = &self.shared.common;
-        let turns: Vec<_> = parts.iter().map(|piece| &self.partition(piece.partition).shell.turn).collect();
-        Turn::try_inside_all(&turns, || {
-            let is_free = |piece: &Piece<'_>| {
-                let partition = self.partition(piece.partition);
-                partition.with(|core, state| free(state, piece) && core.has_room_now(piece.records_bytes))
-            };
-            if !parts.iter().all(is_free) {
-                return None;
-            }
-            let spanning = common.order.try_start_spanning()?;
-            let part = Part { commit: spanning.id, parts: parts.len() as u16 };
-            let append = |piece: &Piece<'_>| {
-                let views = piece.changes.iter().copied();
-                let partition = self.partition(piece.partition);
-                let ticket =
-                    partition.with(|core, _| core.append_part_now(piece.records_bytes, views, part))?;
-                Ok((piece.partition, ticket))
-            };
-            let tickets: Result<Vec<_>, WriteError> = parts.iter().map(append).collect();
-            let handed_over = tickets.and_then(|tickets| common.order.check().map(|()| tickets));
-            if handed_over.is_ok() {
-                spanning.finish();
-            }
-            let is_owed = |(id, ticket): &(PartitionId, Ticket)| {
-                !self.partition(*id).with(|core, _| core.is_settled(*ticket))
-            };
-            Some(handed_over.map(|tickets| tickets.into_iter().filter(is_owed).collect()))
-        })
-        .flatten()
+        let is_free = |piece: &Piece<'_>| {
+            let partition = self.partition(piece.partition);
+            partition.with(|core, state| free(state, piece) && core.has_room_now(piece.records_bytes))
+        };
+        if !parts.iter().all(is_free) {
+            return None;
+        }
+        let spanning = common.order.try_start_spanning()?;
+        let part = Part { commit: spanning.id, parts: parts.len() as u16 };
+        let append = |piece: &Piece<'_>| {
+            let views = piece.changes.iter().copied();
+            let partition = self.partition(piece.partition);
+            let ticket = partition.with(|core, _| core.append_part_now(piece.records_bytes, views, part))?;
+            Ok((piece.partition, ticket))
+        };
+        let tickets: Result<Vec<_>, WriteError> = parts.iter().map(append).collect();
+        let handed_over = tickets.and_then(|tickets| common.order.check().map(|()| tickets));
+        if handed_over.is_ok() {
+            spanning.finish();
+        }
+        let is_owed = |(id, ticket): &(PartitionId, Ticket)| {
+            !self.partition(*id).with(|core, _| core.is_settled(*ticket))
+        };
+        Some(handed_over.map(|tickets| tickets.into_iter().filter(is_owed).collect()))
     }
 
     /// Log space for all parts, or none.

@@ -1,8 +1,10 @@
 //! The turn: who runs a partition's mail, on which thread. Owns the gate, the way from one partition to the next, and what
 //! a thread does after it has left; knows nothing of keys or logs.
 //!
-//! A thread waits for no turn while it holds one (several at once are taken only if all are free). Mail that is posted from inside a turn is pushed at once, and its partition is noted on the
-//! thread's visiting list; after leaving, the thread visits it. So A -> B -> A is three entries on one thread, without
+//! A thread waits for no turn while it holds one. If a neighbour's turn is free, an operation is polled once in there, *beside* the own turn
+//! (`try_beside`): that saves a task, mail there and back, and leaving the own turn for it. A commit over several partitions takes all of their
+//! turns, if all are free. Mail that is posted from inside a turn is pushed at once, and its partition is noted on the
+//! thread's visiting list; after leaving, the thread visits it. So A -> B -> A by mail is three entries on one thread, without
 //! nesting, without an order of locks, without waking anybody.
 //!
 //! Slow work that a turn asks for (a cold read, a sync) is noted on the thread's errand list. After leaving, a thread that has a ring
@@ -12,6 +14,7 @@
 use super::disk::{Disk, Queue, Request};
 use super::gate::{Gate, Left};
 use super::limits::{LOOKS_BEFORE_WAITING, TURN_MAIL_MAX};
+use super::planted::{Bug, planted};
 use async_task::Runnable;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -115,6 +118,9 @@ pub(crate) type Leave = Box<dyn Fn() + Send + Sync>;
 /// Passes a held turn on to the partition's worker.
 pub(crate) type PassOn = Box<dyn Fn(Arc<Turn>) + Send + Sync>;
 
+/// What was to be done in a turn has panicked.
+pub(crate) struct Panicked;
+
 /// How mail gets run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
@@ -208,10 +214,68 @@ impl Turn {
         Some(result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     }
 
+    /// Whether this thread is in this turn.
+    pub(crate) fn is_inside(&self) -> bool {
+        INSIDE.get() == self.address()
+    }
+
+    /// Runs a plain function inside this turn if it is free, for a thread that is in another one, and then the way out; mail that came
+    /// meanwhile is run when the own turn is left. None, and nothing happened, if the turn isn't free or the thread is in none. An error if the
+    /// function has panicked.
+    pub(crate) fn try_beside<R>(self: &Arc<Self>, f: impl FnOnce() -> R) -> Option<Result<R, Panicked>> {
+        let own = INSIDE.get();
+        if own == 0 || !self.gate.enter_beside() {
+            return None;
+        }
+        INSIDE.set(self.address());
+        let result = catch_unwind(AssertUnwindSafe(f));
+        if result.is_err() {
+            self.panics.fetch_add(1, Ordering::Relaxed);
+        }
+        if !planted(Bug::LeaveBeside) {
+            self.leave.get().expect("connected before the first mail")();
+        }
+        INSIDE.set(own);
+        self.leave_beside();
+        Some(result.map_err(|_| Panicked))
+    }
+
+    /// Runs a plain function inside this thread's turn and all of these besides, which is all of them or none. It does itself what the way out
+    /// has to do.
+    pub(crate) fn try_beside_all<R>(turns: &[&Arc<Self>], f: impl FnOnce() -> R) -> Option<R> {
+        let own = INSIDE.get();
+        if own == 0 {
+            return None;
+        }
+        let others = |count| turns[..count].iter().filter(|turn| turn.address() != own);
+        for (index, turn) in turns.iter().enumerate() {
+            if turn.address() != own && !turn.gate.enter_beside() {
+                others(index).for_each(|turn| turn.leave_beside());
+                return None;
+            }
+        }
+        // The thread stays in its own turn: what is noted for the others is on its visiting list.
+        let result = catch_unwind(AssertUnwindSafe(f));
+        others(turns.len()).for_each(|turn| turn.leave_beside());
+        Some(result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    }
+
+    fn leave_beside(self: &Arc<Self>) {
+        match self.policy {
+            Policy::Inline => {
+                if !self.gate.leave_beside() {
+                    VISITS.with_borrow_mut(|visits| visits.push_back(self.clone()));
+                }
+            }
+            // The mail is the simulator's to run.
+            Policy::Manual => self.open(),
+        }
+    }
+
     /// Gives up turns that this thread holds. First those where nothing was left meanwhile: nobody should wait for them for the sake of
     /// what is run in the others.
     fn leave_all(turns: &[&Arc<Self>], undone: bool) {
-        let leave = |turn: &&&Arc<Self>| undone || !turn.gate.leave_if_quiet();
+        let leave = |turn: &&&Arc<Self>| undone || turn.gate.mail_count() > 0 || !turn.gate.leave_if_quiet();
         match turns {
             [turn] => {
                 if leave(&turn) {
@@ -330,13 +394,26 @@ impl Turn {
     /// Simulator only: runs one mail; false if there is none. The way out is the simulator's to call.
     pub(crate) fn step(&self) -> bool {
         debug_assert_eq!(self.policy, Policy::Manual);
-        match self.gate.take_one() {
-            Some(runnable) => {
-                self.run_one(runnable);
-                true
-            }
-            None => false,
-        }
+        let Some(runnable) = self.gate.take_one() else { return false };
+        assert!(self.shut(), "one thread plays all");
+        INSIDE.set(self.address());
+        self.run_one(runnable);
+        INSIDE.set(0);
+        self.open();
+        // Errands; nobody is visited.
+        Self::walk();
+        true
+    }
+
+    /// Simulator only: from now on somebody is inside, if nobody was.
+    pub(crate) fn shut(&self) -> bool {
+        self.gate.enter_if_free()
+    }
+
+    /// Simulator only: that one has left.
+    pub(crate) fn open(&self) {
+        let quiet = self.gate.leave_if_quiet();
+        assert!(quiet, "nobody leaves notes for the simulator");
     }
 }
 
@@ -413,6 +490,106 @@ mod tests {
         assert_eq!((inside, seen()), (Some((0, 0)), (3, 3)));
         Turn::wake_outside(std::iter::once(Waker::from(woken.clone())));
         assert_eq!(seen(), (4, 4));
+    }
+
+    #[test]
+    fn a_neighbour_is_entered_beside_if_nobody_is_inside() {
+        let (a, b, done) = (turn(), turn(), Arc::new(AtomicUsize::new(0)));
+        assert!(a.try_beside(|| ()).is_none(), "beside nothing");
+        let count = || done.load(Ordering::SeqCst);
+        let beside = a.try_inside(|| {
+            let beside = b.try_beside(|| {
+                assert!(b.is_inside() && !a.is_inside());
+                assert!(a.try_beside(|| ()).is_none(), "that one is held");
+                std::thread::scope(|scope| scope.spawn(|| post(&b, &done)).join()).expect("a post");
+                post(&a, &done);
+                post(&b, &done);
+                count()
+            });
+            assert!(a.is_inside());
+            assert!(b.try_beside(|| panic!("on purpose")).is_some_and(|outcome| outcome.is_err()));
+            assert!(b.try_beside(|| ()).is_some(), "mail that waits is in nobody's way");
+            (beside.and_then(Result::ok), count())
+        });
+        assert_eq!((beside, count()), (Some((Some(0), 0)), 3));
+        b.try_inside(|| {
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let both = |turns: &[&Arc<Turn>]| {
+                        a.try_inside(|| Turn::try_beside_all(turns, || post(&a, &done)))
+                    };
+                    assert_eq!((both(&[&a, &b]), both(&[&a])), (Some(None), Some(Some(()))));
+                    assert_eq!(a.try_inside(|| b.try_beside(|| ()).is_none()), Some(true));
+                });
+            });
+        })
+        .expect("nobody is inside");
+        a.try_inside(|| Turn::try_beside_all(&[&a, &b], || post(&b, &done)))
+            .flatten()
+            .expect("both are free");
+        assert_eq!(count(), 5);
+    }
+
+    #[test]
+    fn of_many_threads_beside_each_other_one_is_inside_and_no_mail_is_lost() {
+        const MAILS: usize = 3000;
+        let passing = || {
+            let turn = Turn::new(Policy::Inline);
+            let hold = |turn: Arc<Turn>| {
+                turn.hold();
+                Turn::walk();
+            };
+            turn.connect(Box::new(|| {}), Box::new(move |turn| drop(std::thread::spawn(move || hold(turn)))));
+            turn
+        };
+        let turns: Arc<Vec<_>> = Arc::new((0..3).map(|_| passing()).collect());
+        let inside: Arc<Vec<AtomicUsize>> = Arc::new((0..3).map(|_| AtomicUsize::new(0)).collect());
+        let (done, beside) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let alone = |inside: &[AtomicUsize], index: usize, f: &dyn Fn()| {
+            assert_eq!(inside[index].fetch_add(1, Ordering::SeqCst), 0, "two inside");
+            f();
+            inside[index].fetch_sub(1, Ordering::SeqCst);
+        };
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let (turns, inside) = (&turns, &inside);
+                let (done, beside) = (&done, &beside);
+                scope.spawn(move || {
+                    for mail in 0..MAILS {
+                        let (own, other) = ((thread + mail) % 3, (thread + mail + 1 + mail / 3 % 2) % 3);
+                        let (turns, inside) = (turns.clone(), inside.clone());
+                        let (done, beside) = (done.clone(), beside.clone());
+                        let to = turns[own].clone();
+                        let operation = async move {
+                            alone(&inside, own, &|| {
+                                let there = turns[other].try_beside(|| {
+                                    alone(&inside, other, &|| post(&turns[other], &done));
+                                });
+                                match there {
+                                    Some(_) => drop(beside.fetch_add(1, Ordering::SeqCst)),
+                                    None => post(&turns[other], &done),
+                                }
+                            });
+                        };
+                        let (runnable, task) =
+                            async_task::spawn(operation, move |runnable| to.post(runnable));
+                        runnable.schedule();
+                        task.detach();
+                    }
+                });
+            }
+        });
+        // What was passed on may still be under way.
+        let is_done = |_| {
+            let is_done = done.load(Ordering::SeqCst) == 4 * MAILS;
+            if !is_done {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            is_done
+        };
+        assert!((0..60_000).any(is_done), "mail is lost");
+        assert!(turns.iter().all(|turn| turn.panic_count() == 0));
+        assert!(beside.load(Ordering::SeqCst) > 0);
     }
 
     #[test]

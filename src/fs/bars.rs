@@ -82,18 +82,14 @@ impl Intent {
 
 impl Drop for Intent {
     fn drop(&mut self) {
-        let (part, directory) = (self.part.clone(), self.directory);
-        self.part
-            .submit(async move {
-                part.with(|_, state| {
-                    if let Some(count) = state.intents.get_mut(&directory) {
-                        *count -= 1;
-                        if *count == 0 {
-                            state.intents.remove(&directory);
-                        }
-                    }
-                });
-            })
-            .detach();
+        let directory = self.directory;
+        self.part.change_soon(move |state| {
+            if let Some(count) = state.intents.get_mut(&directory) {
+                *count -= 1;
+                if *count == 0 {
+                    state.intents.remove(&directory);
+                }
+            }
+        });
     }
 }

@@ -76,14 +76,12 @@ impl Volume {
 
     /// A directory has changed at `time`. To be called once the change is settled, before it is answered.
     pub(super) fn touch(&self, directory: Inode, time: Time) {
-        let part = self.part_of_inode(directory).clone();
-        let (volume, inside) = (self.clone(), part.clone());
-        part.submit(async move {
-            // Nothing is waited for: a message that did, for the directory to be read, could be overtaken by a later one.
-            inside.with(|_, state| state.owe_time(directory, time));
+        let volume = self.clone();
+        // Nothing is waited for: a message that did, for the directory to be read, could be overtaken by a later one.
+        self.part_of_inode(directory).change_soon(move |state| {
+            state.owe_time(directory, time);
             volume.arm_flush();
-        })
-        .detach();
+        });
     }
 
     pub(super) fn arm_flush(&self) {

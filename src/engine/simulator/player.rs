@@ -2,7 +2,7 @@
 //! completed request or one deadline. Owns which comes next; knows nothing of what the store is used for.
 //!
 //! Promises: the same seed, the same steps; whatever could go on does so sooner or later; a partition runs no mail between
-//! taking numbers and handing over, as in the real world.
+//! taking numbers and handing over, and nobody comes in beside then, as in the real world.
 
 use crate::engine::clock::SimClock;
 use crate::engine::common::Common;
@@ -11,6 +11,11 @@ use crate::engine::disk::sim::{Dice, SimDisk};
 use crate::engine::shell::Shell;
 use crate::engine::store::Store;
 use std::sync::Arc;
+
+/// How free neighbours are, by seed.
+const BESIDE_PERCENTS: [u64; 4] = [0, 50, 90, 100];
+/// Makes other dice of the same seed.
+const NEIGHBOURS_SALT: u64 = 0x6e65_6967_6862_6f72;
 
 /// What can happen next.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +46,10 @@ pub struct Player {
     clock: Arc<SimClock>,
     dice: Dice,
     temper: Temper,
+    /// In how many of 100 steps a neighbour's turn is free for who wants to go in beside.
+    beside_percent: u64,
+    /// Which ones. By dice of their own.
+    neighbours: Dice,
     /// Something was handed over (or the store latched) since this partition last looked at who waits.
     owes_answer: Vec<bool>,
     was_latched: bool,
@@ -66,7 +75,10 @@ impl Player {
             complete: weight(30),
             time: weight(2),
         };
+        let mut neighbours = Dice::new(seed ^ NEIGHBOURS_SALT);
         Player {
+            beside_percent: BESIDE_PERCENTS[neighbours.index(BESIDE_PERCENTS.len())],
+            neighbours,
             owes_answer: vec![true; shells.len()],
             common: shells[0].common.clone(),
             shells,
@@ -174,10 +186,10 @@ impl Player {
     fn take(&mut self, step: Step) {
         match step {
             Step::Mail(index) => {
-                let before = self.common.order.last_numbers()[index];
-                self.shells[index].turn.step();
-                // Going on to another segment writes what waits from inside a mail.
-                if self.common.order.last_numbers()[index] != before {
+                let before = self.common.order.last_numbers();
+                self.mail(index);
+                // Going on to another segment, and to a neighbour, writes what waits from inside a mail.
+                if self.common.order.last_numbers() != before {
                     self.owes_answer.fill(true);
                 }
             }
@@ -194,6 +206,27 @@ impl Player {
             Step::Complete(count) => drop(self.disk.complete(self.dice.index(count))),
             Step::Time => drop(self.clock.advance_to_next()),
         }
+    }
+
+    /// Runs one mail, which may go beside into neighbours where nobody is inside.
+    fn mail(&mut self, index: usize) {
+        let mut shut = Vec::new();
+        for (other, shell) in self.shells.iter().enumerate().filter(|(other, _)| *other != index) {
+            let is_between = shell.with_quiet(|core| core.log().numbered().is_some());
+            if (is_between || !self.neighbours.percent(self.beside_percent)) && shell.turn.shut() {
+                shut.push(other);
+            }
+        }
+        let pending = |player: &Self| -> Vec<u64> {
+            player.shells.iter().map(|shell| shell.with_quiet(|core| core.log().pending_count())).collect()
+        };
+        let before = pending(self);
+        self.shells[index].turn.step();
+        shut.into_iter().for_each(|other| self.shells[other].turn.open());
+        // In the real world nobody would come by to hand it over.
+        let is_left = |(other, (before, after)): (usize, (&u64, &u64))| other != index && after > before;
+        let left = before.iter().zip(&pending(self)).enumerate().any(is_left);
+        assert!(!left || self.is_latched(), "what was appended in a neighbour wasn't handed over");
     }
 
     /// The end, after the disk's crash or without one: lets all that was under way come to nothing, so that nothing keeps the dead store alive.

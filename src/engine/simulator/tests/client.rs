@@ -4,14 +4,19 @@
 use super::history::{History, Key, Value};
 use super::plan::Plan;
 use crate::engine::disk::sim::Dice;
-use crate::engine::{Batch, PartitionId, Store};
+use crate::engine::{Batch, Partition, PartitionId, Store, Ticket, WriteError};
 use parking_lot::Mutex;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(super) struct Clients {
     pub(super) store: Store<()>,
     pub(super) history: Arc<Mutex<History>>,
     pub(super) dice: Dice,
+    /// Whether a commit is a relay instead. Dice of their own: relays came later.
+    pub(super) relays: Dice,
 }
 
 /// The keys of a run, of all partitions.
@@ -36,6 +41,7 @@ impl Clients {
             0..=44 => self.change(plan, 1, 15),
             45..=54 => self.change(plan, 4, 25),
             55..=64 => self.change(plan, 1, 100),
+            65..=79 if self.relays.percent(30) => self.relay(plan),
             65..=79 => self.commit(plan),
             80..=91 => self.get(plan),
             92..=97 => self.sync(),
@@ -87,20 +93,40 @@ impl Clients {
         partition
             .submit(async move {
                 let changed = async {
-                    let bytes = batch.records_bytes();
-                    match batch.frees_space() {
-                        true => inside.room_to_free(bytes).await?,
-                        false => inside.room(bytes).await?,
-                    }
-                    let ticket = inside.with(|core, _| {
-                        history.lock().appended(id);
-                        core.append(&batch)
-                    });
+                    let ticket = append(&inside, batch, &history, id).await?;
                     inside.settle(ticket).await
                 };
                 let result = changed.await;
                 history.lock().finished(id, result);
             })
+            .detach();
+    }
+
+    /// Appends in a partition, in another one, and in the first again, and waits for none before the next. Where the middle one is made beside,
+    /// each has seen the one before.
+    fn relay(&mut self, plan: &Plan) {
+        let partitions = self.store.partition_count();
+        if partitions < 2 {
+            return;
+        }
+        let here = self.any_partition();
+        let there = (here + self.dice.between(1, u64::from(partitions) - 1) as u16) % partitions;
+        let writes = [here, there, here].map(|partition| self.writes(plan, partition, 1, 15));
+        let keys: Vec<&Key> = writes.iter().flatten().map(|(key, _)| key).collect();
+        let mut locked = self.history.lock();
+        if !locked.take_keys(&keys, false) {
+            return;
+        }
+        let legs = writes.map(|writes| (batch_of(&writes), locked.begin(writes)));
+        drop(locked);
+        let (inside, there) = (
+            self.store.partition(PartitionId(here)).clone(),
+            self.store.partition(PartitionId(there)).clone(),
+        );
+        let history = self.history.clone();
+        self.store
+            .partition(PartitionId(here))
+            .submit(async move { relay(&inside, &there, history, legs).await })
             .detach();
     }
 
@@ -133,7 +159,8 @@ impl Clients {
         self.store
             .partition(PartitionId(coordinator))
             .submit(async move {
-                let result = store.commit(parts).await;
+                let here = store.partition(PartitionId(coordinator));
+                let result = store.commit_from(here, parts).await;
                 history.lock().finished(id, result);
             })
             .detach();
@@ -212,6 +239,68 @@ impl Clients {
                 }
             })
             .detach();
+    }
+}
+
+/// Appends a change once there is room.
+async fn append(
+    inside: &Partition<()>,
+    batch: Batch,
+    history: &Mutex<History>,
+    id: usize,
+) -> Result<Ticket, WriteError> {
+    let bytes = batch.records_bytes();
+    match batch.frees_space() {
+        true => inside.room_to_free(bytes).await?,
+        false => inside.room(bytes).await?,
+    }
+    Ok(inside.with(|core, _| {
+        history.lock().appended(id);
+        core.append(&batch)
+    }))
+}
+
+async fn relay(
+    here: &Partition<()>,
+    there: &Partition<()>,
+    history: Arc<Mutex<History>>,
+    [(first, first_id), (second, second_id), (third, third_id)]: [(Batch, usize); 3],
+) {
+    let begun = append(here, first, &history, first_id).await;
+    let (is_beside, was_beside) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false)));
+    let middle = {
+        let (inside, history, is, was) =
+            (there.clone(), history.clone(), is_beside.clone(), was_beside.clone());
+        move || async move {
+            let ticket = append(&inside, second, &history, second_id).await?;
+            was.store(is.load(Ordering::Relaxed), Ordering::Relaxed);
+            inside.settle(ticket).await
+        }
+    };
+    let mut asking = pin!(here.ask(there, middle));
+    let asked = poll_fn(|context| {
+        let polled = asking.as_mut().poll(context);
+        is_beside.store(false, Ordering::Relaxed);
+        polled
+    });
+    let second = asked.await.unwrap_or(Err(WriteError::Gone));
+    let ended = append(here, third, &history, third_id).await;
+    if was_beside.load(Ordering::Relaxed) {
+        let mut history = history.lock();
+        if begun.is_ok() {
+            history.follows(first_id, second_id);
+        }
+        if ended.is_ok() {
+            history.follows(second_id, third_id);
+        }
+    }
+    history.lock().finished(second_id, second);
+    for (appended, id) in [(begun, first_id), (ended, third_id)] {
+        let settled = match appended {
+            Ok(ticket) => here.settle(ticket).await,
+            Err(error) => Err(error),
+        };
+        history.lock().finished(id, settled);
     }
 }
 

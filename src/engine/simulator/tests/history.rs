@@ -37,6 +37,8 @@ pub(super) struct History {
     pub(super) on_key: BTreeMap<Key, Vec<usize>>,
     /// Operations within one partition, in the order of its log.
     pub(super) in_log: BTreeMap<u16, Vec<usize>>,
+    /// Pairs of operations: who made the second one had seen the first.
+    pub(super) seen: Vec<(usize, usize)>,
     /// What was settled before this moment is durable.
     pub(super) durable_before: u64,
     /// The life is over: what is still told to clients reaches nobody.
@@ -130,6 +132,11 @@ impl History {
         self.placed(id);
         let partition = self.operations[id].writes[0].0.partition;
         self.in_log.entry(partition).or_default().push(id);
+    }
+
+    /// Who made one operation had seen another.
+    pub(super) fn follows(&mut self, earlier: usize, later: usize) {
+        self.seen.push((earlier, later));
     }
 
     pub(super) fn finished(&mut self, id: usize, result: Result<(), WriteError>) {

@@ -220,7 +220,9 @@ impl Lives {
     /// Clients do so many things, unless the disk dies before.
     pub(super) fn act(&mut self, store: &Store<()>, player: &mut Player, actions: u64) -> Result<(), String> {
         let history = self.history.clone();
-        let mut clients = Clients { store: store.clone(), history: history.clone(), dice: self.dice.fork() };
+        let dice = self.dice.fork();
+        let relays = Dice::new(dice.clone().roll());
+        let mut clients = Clients { store: store.clone(), history: history.clone(), dice, relays };
         let act_percent = self.dice.between(5, 60);
         let mut acted = 0;
         while acted < actions && !self.disk.is_dead() {

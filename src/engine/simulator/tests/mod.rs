@@ -3,6 +3,7 @@
 
 pub(crate) mod autopsy;
 mod backup;
+mod beside;
 mod client;
 mod compaction_bugs;
 mod compaction_pace;

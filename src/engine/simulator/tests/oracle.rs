@@ -1,7 +1,7 @@
 //! What must be left after a crash. It knows only what clients were told, and when; nothing of numbers or files.
 //!
 //! Found values say of some operations that they survived. From there on it follows: what was promised survived; whatever was
-//! settled before a survivor began survived; so did what lies before it in the same log; a commit is whole. Each key must
+//! settled before a survivor began survived; so did what lies before it in the same log, and what its maker had seen elsewhere; a commit is whole. Each key must
 //! then have the value of its last survivor, or of a later operation, which thereby becomes a survivor.
 
 use super::history::{History, Key, Value, brief};
@@ -52,6 +52,11 @@ impl Survivors<'_> {
             for log in history.in_log.values().chain(history.on_key.values()) {
                 if let Some(last) = log.iter().rposition(|id| self.members.contains(id)) {
                     self.members.extend(&log[..last]);
+                }
+            }
+            for (seen, by) in &history.seen {
+                if self.members.contains(by) {
+                    self.members.insert(*seen);
                 }
             }
             if self.members.len() == before {

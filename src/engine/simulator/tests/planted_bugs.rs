@@ -38,5 +38,7 @@ caught! {
     a_gap_in_the_numbers: LeaveGap within 1000;
     a_hint_trusted_beyond_its_segment: TrustHint within 1000;
     a_segment_number_used_twice: ReuseSegmentNumber within 1000;
+    a_neighbour_left_without_handing_over: LeaveBeside within 100;
+    going_beside_before_handing_over: GoAhead within 1000;
     packed_records_that_forget_their_numbers: ForgetNumbers within 1000;
 }
