@@ -1,15 +1,18 @@
-//! Times of directories. A change of a directory costs no write of the directory's own record: a message tells its partition, which
-//! keeps the times in memory and writes them now and then ("flush"). After a crash, opening finds what was not written in the
-//! entries and tombstones behind the number up to which all times are *absorbed*.
+//! Times that follow from names: those of directories, and when files were renamed. A change of a name costs no write of the directory's own record,
+//! nor of the file's, which may have content in it: a message tells its partition, which keeps the times in memory and writes them now and then
+//! ("flush"). After a crash, opening finds what was not written in the entries and tombstones behind the number up to which all times are
+//! *absorbed*.
 //!
 //! The message is posted when the change is settled, so that a directory's record never shows a change that a crash has taken back; and before
 //! the change is answered. In between nobody may say that its number is absorbed: an operation holds a [`Changing`] from before it appends
 //! until its message is posted. Who reads `settled` = h and then finds nobody changing knows that the messages for all numbers up
 //! to h are in the mailboxes, and a mail posted afterwards runs behind them all.
 
+use super::attributes::RECORD_BYTES_MIN;
 use super::errno::Errno;
+use super::inode::evict_if_idle;
 use super::keys::{self, MetaRecord};
-use super::state::{LockKey, Part};
+use super::state::{Guard, LockKey, Part};
 use super::types::{Answer, Inode, Time};
 use super::volume::{Inner, Volume};
 use crate::engine::locks::lock;
@@ -17,21 +20,31 @@ use crate::engine::{Batch, Number, PartitionId, WriteError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-/// How long a directory's times may be in memory only.
+/// How long times may be in memory only.
 const FLUSH_DELAY_NS: u64 = 1_000_000_000;
 /// How often, and how long apart, it is looked for a moment in which nobody is changing names.
 const ABSORB_TRIES: usize = 100;
 const ABSORB_PAUSE_NS: u64 = 1_000_000;
-/// How many directories one commit writes.
+/// How many inodes one commit writes.
 const FLUSH_SLICE: usize = 256;
+/// With how many bytes at most, unless a single one has more: the smallest segments have room for that.
+const FLUSH_BYTES_MAX: usize = 44 * 1024;
 
-/// When directory times were written last.
+/// When times were written last.
 pub(super) struct Flush {
     armed: AtomicBool,
     /// How many operations are between their append and their message.
     changing: AtomicUsize,
     /// For each partition, a number up to which entries aren't needed any more for the times of its directories.
     absorbed: Vec<AtomicU64>,
+}
+
+/// An inode whose record is about to be written.
+struct Flushed {
+    inode: Inode,
+    /// What is written again with the attributes; None if that can't be read: then the record stays as it is.
+    content: Option<Vec<u8>>,
+    _guard: Guard,
 }
 
 impl Flush {
@@ -74,12 +87,12 @@ impl Volume {
         None
     }
 
-    /// A directory has changed at `time`. To be called once the change is settled, before it is answered.
-    pub(super) fn touch(&self, directory: Inode, time: Time) {
+    /// A name in the directory, or of the file, has changed at `time`. To be called once the change is settled, before it is answered.
+    pub(super) fn touch(&self, inode: Inode, time: Time) {
         let volume = self.clone();
-        // Nothing is waited for: a message that did, for the directory to be read, could be overtaken by a later one.
-        self.part_of_inode(directory).change_soon(move |state| {
-            state.owe_time(directory, time);
+        // Nothing is waited for: a message that did, for the inode to be read, could be overtaken by a later one.
+        self.part_of_inode(inode).change_soon(move |state| {
+            state.owe_time(inode, time);
             volume.arm_flush();
         });
     }
@@ -97,7 +110,7 @@ impl Volume {
             let volume = Volume { inner };
             volume.inner.flush.armed.store(false, Ordering::Release);
             if let Err(error) = volume.flush().await {
-                tracing::debug!("directory times stay in memory for now: error {}", error.0);
+                tracing::debug!("times stay in memory for now: error {}", error.0);
             }
         })
         .detach();
@@ -120,7 +133,7 @@ impl Volume {
         Ok(self.inner.store.compact(partition).await?)
     }
 
-    /// Writes the times of all changed directories.
+    /// Writes all times that are in memory only.
     async fn flush(&self) -> Answer<()> {
         let absorbed = self.absorbable().await;
         for (index, part) in self.inner.store.partitions().iter().enumerate() {
@@ -139,10 +152,11 @@ impl Volume {
     /// Returns the number up to which everything is absorbed now, if that is known.
     async fn flush_partition(&self, part: &Part, absorbed: Option<Number>) -> Answer<Option<Number>> {
         let owed: Vec<Inode> = part.with(|_, state| state.owed_times.keys().copied().collect());
-        for directory in owed {
-            // Loading takes the times over. A directory that is gone owes nothing.
-            if self.load(part, directory).await.is_err() {
-                part.with(|_, state| state.owed_times.remove(&directory));
+        for inode in owed {
+            // Loading takes the times over. An inode that is gone is owed nothing.
+            match self.load(part, inode).await {
+                Ok(_) => part.with(|_, state| evict_if_idle(state, inode)),
+                Err(_) => drop(part.with(|_, state| state.owed_times.remove(&inode))),
             }
         }
         loop {
@@ -151,24 +165,18 @@ impl Volume {
             if dirty.is_empty() {
                 return Ok(absorbed);
             }
-            // Somebody may be between the commit of a record and the change of what is in memory: what is in memory then isn't the
-            // newest. Names come before inodes and we hold none, and these are taken in their order.
-            let mut guards = Vec::with_capacity(dirty.len());
-            for directory in &dirty {
-                guards.push(lock(part, LockKey::Inode(*directory)).await);
-            }
-            // Directories have no content in their records: all are of one size.
-            let record_bytes = super::attributes::RECORD_BYTES_MIN + 64;
-            part.room_to_free((dirty.len() + 1) * record_bytes).await?;
+            let (written, bytes) = self.lock_for_flush(part, dirty).await;
+            part.room_to_free(bytes).await?;
             let ticket = part.with(|core, state| {
                 let mut batch = Batch::new();
-                for directory in &dirty {
-                    if state.dirty.remove(directory)
-                        && core.contains(&keys::inode(*directory))
-                        && let Some(live) = state.live.get_mut(directory)
+                for Flushed { inode, content, .. } in &written {
+                    if state.dirty.remove(inode)
+                        && core.contains(&keys::inode(*inode))
+                        && let Some(live) = state.live.get_mut(inode)
+                        && let Some(content) = content
                     {
                         live.record.overruled = Number::ZERO;
-                        batch.put(keys::inode(*directory), live.record.encode(&[]));
+                        batch.put(keys::inode(*inode), live.record.encode(content));
                     }
                 }
                 if state.dirty.is_empty() {
@@ -180,13 +188,34 @@ impl Volume {
                 core.append(&batch)
             });
             part.settle(ticket).await?;
-            drop(guards);
-            part.with(|_, state| {
-                for directory in dirty {
-                    super::inode::evict_if_idle(state, directory);
-                }
-            });
+            let inodes: Vec<Inode> = written.into_iter().map(|flushed| flushed.inode).collect();
+            part.with(|_, state| inodes.into_iter().for_each(|inode| evict_if_idle(state, inode)));
         }
+    }
+
+    /// Locks the first of some inodes, as many as one commit can write, and reads what must be written again with their attributes. Also returns how
+    /// many bytes that takes.
+    async fn lock_for_flush(&self, part: &Part, dirty: Vec<Inode>) -> (Vec<Flushed>, usize) {
+        const RECORD_BYTES: usize = RECORD_BYTES_MIN + 64;
+        // And the partition's own.
+        let (mut written, mut bytes) = (Vec::new(), RECORD_BYTES);
+        for inode in dirty {
+            // Somebody may be between the commit of a record and the change of what is in memory: what is in memory then isn't the
+            // newest. Names come before inodes and we hold none, and these are taken in their order.
+            let guard = lock(part, LockKey::Inode(inode)).await;
+            let record = part.with(|_, state| state.live.get(&inode).map(|live| live.record));
+            let content = match record {
+                Some(record) => self.content_to_keep(part, inode, &record).await.ok(),
+                None => None,
+            };
+            let more_bytes = RECORD_BYTES + content.as_ref().map_or(0, Vec::len);
+            if !written.is_empty() && bytes + more_bytes > FLUSH_BYTES_MAX {
+                break;
+            }
+            bytes += more_bytes;
+            written.push(Flushed { inode, content, _guard: guard });
+        }
+        (written, bytes)
     }
 
     /// The same, waiting on this thread; in a simulated world the simulator has run everything before.

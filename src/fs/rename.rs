@@ -1,5 +1,6 @@
 //! Renaming: one commit over all partitions that have a part in it, so after a crash it has happened or it hasn't.
 
+use super::attributes::InodeRecord;
 use super::bars::Intent;
 use super::errno::Errno;
 use super::keys::{self, EntryRecord};
@@ -109,7 +110,7 @@ impl Volume {
                 *links.entry(to.parent).or_insert(0) -= 1;
             }
         }
-        let mut inodes = vec![source.inode];
+        let mut inodes = Vec::from_iter(moves_directory.then_some(source.inode));
         inodes.extend(replaced.map(|replaced| replaced.inode));
         inodes.extend(links.keys());
         let locked = self.lock_inodes(here, locked, inodes).await?;
@@ -154,7 +155,7 @@ impl Volume {
             None => drop(parts.of(here).remove_with_note(keys::entry(from.parent, &from.name), note(now))),
         }
         parts.of(there).put(keys::entry(to.parent, &to.name), entry.encode());
-        self.add_changed(here, &mut parts, source.inode, now).await?;
+        self.add_changed(here, &mut parts, source, now).await?;
         if let Some((inode, target)) = &victim {
             self.add_unlink(&mut parts, *inode, target, now);
         }
@@ -165,11 +166,12 @@ impl Volume {
         let changing = self.changing();
         self.commit_hidden(here, locked, parts).await?;
         self.touch_parents([from.parent, to.parent], &links, now);
+        self.touch_if_file(source, now);
         drop(changing);
         if left.is_some() {
             self.inner.tally.files.fetch_add(1, Ordering::Relaxed);
         }
-        self.apply_changed(here, source.inode, now).await?;
+        self.apply_changed(here, source, now).await?;
         for (parent, change) in links.into_iter().filter(|(_, change)| *change != 0) {
             self.apply_link_change(here, parent, change, now).await?;
         }
@@ -203,16 +205,19 @@ impl Volume {
         let mut parts = Parts::default();
         parts.of(here).put(keys::entry(from.parent, &from.name), at_from.encode());
         parts.of(&there).put(keys::entry(to.parent, &to.name), at_to.encode());
-        for inode in [source.inode, other.inode] {
-            self.add_changed(here, &mut parts, inode, now).await?;
+        for moved in [source, other] {
+            self.add_changed(here, &mut parts, moved, now).await?;
         }
         self.add_parents(here, &mut parts, [from.parent, to.parent], &links, now).await?;
         let changing = self.changing();
         self.commit_hidden(here, &locked, parts).await?;
         self.touch_parents([from.parent, to.parent], &links, now);
+        for moved in [source, other] {
+            self.touch_if_file(moved, now);
+        }
         drop(changing);
-        for inode in [source.inode, other.inode] {
-            self.apply_changed(here, inode, now).await?;
+        for moved in [source, other] {
+            self.apply_changed(here, moved, now).await?;
         }
         for (parent, change) in links.into_iter().filter(|(_, change)| *change != 0) {
             self.apply_link_change(here, parent, change, now).await?;
@@ -248,17 +253,34 @@ impl Volume {
         }
     }
 
-    /// The inode's record with a new time of change, as part of a commit. The caller holds its lock.
-    async fn add_changed(&self, here: &Part, parts: &mut Parts, inode: Inode, now: Time) -> Answer<()> {
-        let target = self.target(here, inode, false).await?;
-        let mut record = target.record;
-        record.changed = now;
-        parts.of(self.part_of_inode(inode)).put(keys::inode(inode), record.encode(&target.content));
+    /// A file that was renamed hears of it afterwards, as directories do of names in them.
+    fn touch_if_file(&self, moved: EntryRecord, now: Time) {
+        if moved.kind != Kind::Directory {
+            self.touch(moved.inode, now);
+        }
+    }
+
+    /// The record of a directory that moves with a new time of change, as part of a commit. The caller holds its lock.
+    async fn add_changed(
+        &self,
+        here: &Part,
+        parts: &mut Parts,
+        moved: EntryRecord,
+        now: Time,
+    ) -> Answer<()> {
+        if moved.kind == Kind::Directory {
+            let target = self.target(here, moved.inode, false).await?;
+            let record = InodeRecord { changed: now, ..target.record };
+            parts.of(self.part_of_inode(moved.inode)).put(keys::inode(moved.inode), record.encode(&[]));
+        }
         Ok(())
     }
 
-    async fn apply_changed(&self, here: &Part, inode: Inode, now: Time) -> Answer<()> {
-        let there = self.part_of_inode(inode).clone();
+    async fn apply_changed(&self, here: &Part, moved: EntryRecord, now: Time) -> Answer<()> {
+        if moved.kind != Kind::Directory {
+            return Ok(());
+        }
+        let (inode, there) = (moved.inode, self.part_of_inode(moved.inode).clone());
         let inside = there.clone();
         at(here, &there, move || async move {
             inside.with(|_, state| {

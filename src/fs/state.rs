@@ -1,6 +1,7 @@
 //! What a partition keeps in memory for the filesystem. Plain data, reached only inside the partition's turn.
 
 use super::attributes::InodeRecord;
+use super::keys;
 use super::types::{Entry, Inode, Time};
 use crate::engine::locks::{self, HasLocks, Locks};
 use crate::engine::{Number, Partition};
@@ -41,9 +42,9 @@ pub struct VolumeState {
     /// Directories that are being listed.
     pub(super) listings: HashMap<Inode, Listing>,
     pub(super) counter: Counter,
-    /// Directories living here whose times aren't in their records yet.
+    /// Inodes living here whose times aren't in their records yet.
     pub(super) dirty: BTreeSet<Inode>,
-    /// Times of directories that aren't in memory: from messages, or found in their entries by opening. They go into the inode when it is
+    /// Times of inodes that aren't in memory: from messages, or found in entries by opening. They go into the inode when it is
     /// loaded, so whoever looks at it sees them.
     pub(super) owed_times: BTreeMap<Inode, Time>,
     /// What the partition's own record says about that.
@@ -120,20 +121,25 @@ pub(super) struct Counter {
 }
 
 impl VolumeState {
-    /// A name in a directory has changed.
-    pub(super) fn owe_time(&mut self, directory: Inode, time: Time) {
-        let owed = self.owed_times.entry(directory).or_insert(time);
+    /// A name in a directory has changed, or the name of a file.
+    pub(super) fn owe_time(&mut self, inode: Inode, time: Time) {
+        let owed = self.owed_times.entry(inode).or_insert(time);
         *owed = (*owed).max(time);
-        self.take_over_time(directory);
+        self.take_over_time(inode);
     }
 
-    /// What a directory is owed goes into its attributes, if they are in memory.
-    pub(super) fn take_over_time(&mut self, directory: Inode) {
-        if let Some(live) = self.live.get_mut(&directory)
-            && let Some(time) = self.owed_times.remove(&directory)
+    /// What an inode is owed goes into its attributes, if they are in memory.
+    pub(super) fn take_over_time(&mut self, inode: Inode) {
+        if let Some(live) = self.live.get_mut(&inode)
+            && let Some(time) = self.owed_times.remove(&inode)
         {
-            live.record.name_changed_at(time);
-            self.dirty.insert(directory);
+            match keys::is_directory(inode) {
+                true => live.record.name_changed_at(time),
+                // Its name has been what it is since before the record was written.
+                false if time <= live.record.changed => return,
+                false => live.record.changed = time,
+            }
+            self.dirty.insert(inode);
         }
     }
 }

@@ -410,25 +410,30 @@ fn states_of(partitions: &[Recovered<'_>], tally: &Tally) -> Result<Vec<VolumeSt
         tally.orphans.fetch_add(orphans, Ordering::Relaxed);
         for changed in recovered.changed_after(oldest) {
             let Some((parent, _)) = keys::parse_entry(&changed.key) else { continue };
-            let index = usize::from(keys::slot_of_inode(parent).0) % partitions.len();
-            // Times that were set by hand overrule what happened before.
-            let own = partitions[index].read(&keys::inode(parent)).ok().flatten();
-            let overruled =
-                own.and_then(|bytes| Some(InodeRecord::decode(&bytes)?.0.overruled)).unwrap_or_default();
-            if changed.number <= metas[index].absorbed.max(overruled) {
-                continue;
-            }
+            let home = |inode: Inode| usize::from(keys::slot_of_inode(inode).0) % partitions.len();
             let value = match recovered.read(&changed.key) {
                 // The time is lost with the record; what else that costs, whoever reads it is told.
                 Err(OpenError::Damaged(_)) => continue,
                 read => read?.unwrap_or_default(),
             };
+            let entry = if changed.removed { None } else { keys::EntryRecord::decode(&value) };
             let time = match changed.removed {
                 true => keys::get_time(&value, 0),
-                false => keys::EntryRecord::decode(&value).map(|record| record.time),
+                false => entry.map(|entry| entry.time),
             };
-            if let Some(time) = time {
-                states[index].owe_time(parent, time);
+            let Some(time) = time else { continue };
+            // A directory's own name is part of its own record.
+            if let Some(file) = entry.map(|entry| entry.inode).filter(|inode| !keys::is_directory(*inode))
+                && changed.number > metas[home(file)].absorbed
+            {
+                states[home(file)].owe_time(file, time);
+            }
+            // Times that were set by hand overrule what happened before.
+            let own = partitions[home(parent)].read(&keys::inode(parent)).ok().flatten();
+            let overruled =
+                own.and_then(|bytes| Some(InodeRecord::decode(&bytes)?.0.overruled)).unwrap_or_default();
+            if changed.number > metas[home(parent)].absorbed.max(overruled) {
+                states[home(parent)].owe_time(parent, time);
             }
         }
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 const STEPS_MAX: u64 = 400_000;
 const CALLER: Caller = Caller { uid: 0, gid: 0 };
 
-/// The tree at a moment between two operations, and the times of its directories as they were shown then.
+/// The tree at a moment between two operations, and the times of its directories and files as they were shown then.
 struct Moment {
     tree: Tree,
     times: Vec<String>,
@@ -279,7 +279,7 @@ impl Simulation {
         Ok(got)
     }
 
-    /// What can be seen: a line a name, and the times of directories.
+    /// What can be seen: a line a name, and times.
     fn dump(&self, volume: &Volume, player: &mut Player) -> Result<(Vec<String>, Vec<String>), String> {
         let near = Near::Inode(Inode::ROOT);
         let seen = self.answer(volume, player, near, |v| async move { walk(&v).await })?;
@@ -438,6 +438,9 @@ async fn walk(volume: &Volume) -> Answer<(Vec<String>, Vec<String>)> {
                 _ => Vec::new(),
             };
             let is_directory = attributes.kind == Kind::Directory;
+            if !is_directory {
+                times.push((path.clone(), format!("{path:?} {:?}", attributes.changed)));
+            }
             found.push((path.clone(), show_line(&path, attributes.kind, attributes.links, &content)));
             if is_directory {
                 to_visit.push((path, inode));
