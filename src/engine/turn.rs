@@ -327,10 +327,9 @@ impl Turn {
     /// The way out of the outermost turn: wakers, visits and errands until there are none. Also called by workers after a held turn.
     pub(crate) fn walk() {
         loop {
-            let wakers = WAKERS.take();
-            if !wakers.is_empty() {
+            if !WAKERS.with_borrow(VecDeque::is_empty) {
                 INSIDE.set(WAKING);
-                wakers.into_iter().for_each(Waker::wake);
+                WAKERS.take().into_iter().for_each(Waker::wake);
                 INSIDE.set(0);
             }
             if let Some(turn) = VISITS.with_borrow_mut(VecDeque::pop_front) {

@@ -133,8 +133,12 @@ impl Volume {
         Ok(self.inner.store.compact(partition).await?)
     }
 
-    /// Writes all times that are in memory only.
+    /// Writes all times that are in memory only, and removes what waits for that.
     async fn flush(&self) -> Answer<()> {
+        for part in self.inner.store.partitions() {
+            let (volume, inside) = (self.clone(), part.clone());
+            part.call(async move { volume.clear_away(&inside).await }).await;
+        }
         let absorbed = self.absorbable().await;
         for (index, part) in self.inner.store.partitions().iter().enumerate() {
             let (volume, inside) = (self.clone(), part.clone());

@@ -11,11 +11,17 @@ use super::types::*;
 use super::volume::Volume;
 use crate::engine::format::record;
 use crate::engine::locks::{lock, visible};
-use crate::engine::{Batch, Number};
+use crate::engine::{Batch, Core, Number};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// How many records one commit removes, when a large file goes.
 const RECLAIM_SLICE: usize = 16 * 1024;
+/// How long an inode that nobody holds any more waits for others that go in the same commit.
+const CLEAR_DELAY_NS: u64 = 2_000_000;
+/// When what removes inodes takes so many bytes in the log, no other one joins them.
+const CLEAR_BYTES: usize = 32 * 1024;
 
 /// Forgets what nobody uses: not looked up, nothing unsaved.
 pub(super) fn evict_if_idle(state: &mut VolumeState, inode: Inode) {
@@ -166,51 +172,91 @@ impl Volume {
             self.drop_listings(inode);
         }
         if orphan {
+            self.clear_away_soon(&part, inode);
+        }
+    }
+
+    /// Removes an inode without a name, with all others that come to it in the next moment. In that partition.
+    pub(super) fn clear_away_soon(&self, part: &Part, inode: Inode) {
+        let is_first = part.with(|_, state| {
+            state.departed.insert(inode);
+            state.departed.len() == 1
+        });
+        if is_first {
+            // Nobody's timer keeps a store alive that everybody else has let go of.
+            let weak = Arc::downgrade(&self.inner);
+            let sleep = self.inner.store.clock().sleep(CLEAR_DELAY_NS);
+            let inside = part.clone();
+            part.submit(async move {
+                sleep.await;
+                if let Some(inner) = weak.upgrade() {
+                    Volume { inner }.clear_away(&inside).await;
+                }
+            })
+            .detach();
+        }
+    }
+
+    /// Removes the inodes that wait for that.
+    pub(super) async fn clear_away(&self, part: &Part) {
+        loop {
+            let departed = part.with(|_, state| std::mem::take(&mut state.departed));
+            if departed.is_empty() {
+                return;
+            }
             // What can't be removed now is found again at the next opening.
-            let _ = self.reclaim(&part, inode).await;
+            let _ = self.reclaim_all(part, departed).await;
         }
     }
 
     /// Removes an inode without a name, and everything that belongs to it, unless somebody still holds it or has given it one.
     pub(super) async fn reclaim(&self, part: &Part, inode: Inode) -> Answer<()> {
-        let _guard = lock(part, LockKey::Inode(inode)).await;
-        loop {
-            let (held, chunks) = part.with(|core, state| {
-                let held = state.live.get(&inode).is_some_and(|live| live.lookups > 0);
-                let held = held || !core.contains(&keys::orphan(inode));
-                (held, core.list(&keys::chunks_of(inode), None, RECLAIM_SLICE))
-            });
-            if held {
-                return Ok(());
-            }
-            let last = chunks.len() < RECLAIM_SLICE;
-            let mut batch = Batch::new();
-            for key in chunks {
-                batch.remove(key);
-            }
-            if last {
-                for key in part.with(|core, _| core.list(&keys::xattrs_of(inode), None, usize::MAX)) {
-                    batch.remove(key);
+        self.reclaim_all(part, BTreeSet::from([inode])).await
+    }
+
+    /// The same for several, as many at once as one commit should remove.
+    async fn reclaim_all(&self, part: &Part, mut inodes: BTreeSet<Inode>) -> Answer<()> {
+        while !inodes.is_empty() {
+            let (mut batch, mut going, mut guards) = (Batch::new(), Vec::new(), Vec::new());
+            // In the order in which all take locks.
+            while batch.records_bytes() < CLEAR_BYTES
+                && let Some(inode) = inodes.pop_first()
+            {
+                guards.push(lock(part, LockKey::Inode(inode)).await);
+                match part.with(|core, state| leftovers(core, state, inode)) {
+                    Leftovers::Held => drop(guards.pop()),
+                    Leftovers::All(keys) => {
+                        going.push(inode);
+                        remove_all(&mut batch, keys);
+                    }
+                    Leftovers::Some(keys) => {
+                        remove_all(&mut batch, keys);
+                        // Once more for the rest.
+                        inodes.insert(inode);
+                        break;
+                    }
                 }
-                batch.remove(keys::inode(inode)).remove(keys::orphan(inode));
+            }
+            if batch.is_empty() {
+                continue;
             }
             part.room_to_free(batch.records_bytes()).await?;
             let ticket = part.with(|core, state| {
-                if last {
-                    state.let_go(inode);
-                    state.dirty.remove(&inode);
+                for inode in &going {
+                    state.let_go(*inode);
+                    state.dirty.remove(inode);
                 }
                 core.append(&batch)
             });
             part.settle(ticket).await?;
-            if last {
-                let tally = &self.inner.tally;
+            let tally = &self.inner.tally;
+            for inode in going {
                 let counter = if keys::is_directory(inode) { &tally.directories } else { &tally.files };
                 counter.fetch_sub(1, Ordering::Relaxed);
                 tally.orphans.fetch_sub(1, Ordering::Relaxed);
-                return Ok(());
             }
         }
+        Ok(())
     }
 
     /// Changes attributes.
@@ -332,6 +378,36 @@ impl Volume {
         part.settled().await?;
         Ok(target)
     }
+}
+
+/// The records that there are of an inode without a name.
+enum Leftovers {
+    /// Somebody holds it, or has given it a name.
+    Held,
+    /// All of them.
+    All(Vec<Vec<u8>>),
+    /// As many as one commit removes: the chunks come before the attributes.
+    Some(Vec<Vec<u8>>),
+}
+
+fn remove_all(batch: &mut Batch, keys: Vec<Vec<u8>>) {
+    for key in keys {
+        batch.remove(key);
+    }
+}
+
+fn leftovers(core: &Core, state: &VolumeState, inode: Inode) -> Leftovers {
+    let is_held = state.live.get(&inode).is_some_and(|live| live.lookups > 0);
+    if is_held || !core.contains(&keys::orphan(inode)) {
+        return Leftovers::Held;
+    }
+    let mut keys = core.list(&keys::chunks_of(inode), None, RECLAIM_SLICE);
+    if keys.len() == RECLAIM_SLICE {
+        return Leftovers::Some(keys);
+    }
+    keys.extend(core.list(&keys::xattrs_of(inode), None, usize::MAX));
+    keys.extend([keys::inode(inode), keys::orphan(inode)]);
+    Leftovers::All(keys)
 }
 
 fn nothing_to_change(set: &SetAttributes) -> bool {

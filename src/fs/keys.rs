@@ -235,7 +235,7 @@ impl EntryRecord {
     }
 }
 
-/// A partition's own record: the counter's reserved end (8), the number up to which directory times are absorbed (8).
+/// A partition's own record: the counter's reserved end (8), the number up to which times are absorbed (8).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct MetaRecord {
     /// Counter values below this may have been used.

@@ -261,13 +261,7 @@ impl Volume {
     }
 
     /// The record of a directory that moves with a new time of change, as part of a commit. The caller holds its lock.
-    async fn add_changed(
-        &self,
-        here: &Part,
-        parts: &mut Parts,
-        moved: EntryRecord,
-        now: Time,
-    ) -> Answer<()> {
+    async fn add_changed(&self, here: &Part, parts: &mut Parts, moved: EntryRecord, now: Time) -> Answer<()> {
         if moved.kind == Kind::Directory {
             let target = self.target(here, moved.inode, false).await?;
             let record = InodeRecord { changed: now, ..target.record };

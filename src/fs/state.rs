@@ -49,6 +49,8 @@ pub struct VolumeState {
     pub(super) owed_times: BTreeMap<Inode, Time>,
     /// What the partition's own record says about that.
     pub(super) absorbed: Number,
+    /// Inodes without a name that nobody holds, about to be removed.
+    pub(super) departed: BTreeSet<Inode>,
 }
 
 /// A table of inodes that has room for no more than so many keeps it.

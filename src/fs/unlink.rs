@@ -149,14 +149,10 @@ impl Volume {
                 live.lookups > 0
             });
             if last && !held {
-                let reclaiming = inside.clone();
-                inside
-                    .submit(async move {
-                        volume.drop_listings(inode);
-                        // What can't be removed now is found again at the next opening.
-                        let _ = volume.reclaim(&reclaiming, inode).await;
-                    })
-                    .detach();
+                if keys::is_directory(inode) {
+                    volume.drop_listings(inode);
+                }
+                volume.clear_away_soon(&inside, inode);
             }
             Ok(())
         })

@@ -190,13 +190,13 @@ impl Volume {
             })
             .detach();
         }
-        // Until the first flush nothing may be compacted that could still be needed for directory times.
+        // Until the first flush nothing may be compacted that could still be needed for times.
         self.inner.store.retain_after(Number::ZERO);
         self.arm_flush();
         Ok(())
     }
 
-    /// Flushes what is kept in memory (directory times) and closes the store. No operation may be under way.
+    /// Flushes what is kept in memory (times), removes files without a name that nobody holds, and closes the store. No operation may be under way.
     ///
     /// # Errors
     /// If not everything could be made durable; it is closed all the same.

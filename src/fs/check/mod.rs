@@ -79,7 +79,7 @@ impl Volume {
                 }
             }
         }
-        // What is in memory may be ahead of the record: directory times and nothing else.
+        // What is in memory may be ahead of the record: times and nothing else.
         for inode in gathered.inodes.keys() {
             let counter = keys::counter_of(*inode);
             if *inode != Inode::ROOT && reserved.is_none_or(|reserved| counter >= reserved) {
