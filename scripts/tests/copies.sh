@@ -196,3 +196,20 @@ done
 refused "an archive that is none" "$BITKV" import "$WORK/imported" -i "$WORK/dump"
 refused "export of nothing" "$BITKV" export "$WORK/other"
 [ "$FLAWS" = 0 ] || fail "$FLAWS flaws"
+
+# 4. Times that no record knows of yet when the daemon dies: of a file that was renamed, and of the directory.
+mount_store
+echo moved >"$MNT/to-move"
+sync "$MNT/to-move"
+sleep 0.02
+mv "$MNT/to-move" "$MNT/dir/moved"
+times() { stat -c '%.9Z %n' dir dir/moved; }
+(cd "$MNT" && times) >"$WORK/times"
+kill_daemon
+"$BITKV" dump "$DATA" 2>"$WORK/err" | "$BITKV" load "$WORK/loaded-killed" 2>>"$WORK/err" || fail "a dump after a kill: $(cat "$WORK/err")"
+for data in "$WORK/loaded-killed" "$DATA"; do
+    "$BITKV_MOUNT" "$data" "$WORK/other"
+    (cd "$WORK/other" && times) >"$WORK/times2"
+    "$BITKV" umount "$WORK/other"
+    diff "$WORK/times" "$WORK/times2" >"$WORK/diff" || fail "times in $data: $(cat "$WORK/diff")"
+done

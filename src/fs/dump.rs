@@ -7,10 +7,12 @@ pub use format::Header;
 use super::attributes::InodeRecord;
 use super::keys;
 use super::reshard::{Dealer, counter_end, wait};
+use super::types::{Inode, Time};
 use super::volume::{CHUNK_BYTES_RANGE, CHUNK_OPTION, Volume};
 use crate::engine::types::PartitionId;
 use crate::engine::{Config, Number, Store, World, reshard};
 use format::{Reader, Writer};
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 
 /// Writes everything; returns how many records that are. Nobody may use the volume meanwhile. `told` hears how many were written and how many bytes they
@@ -30,6 +32,7 @@ pub fn dump(volume: &Volume, to: impl Write, mut told: impl FnMut(u64, u64)) -> 
     let unwritten = |error| format!("writing the dump: {error}");
     let mut writer = Writer::new(to, &header).map_err(unwritten)?;
     let (mut records, mut bytes) = (0, 0);
+    let unwritten_times = unwritten_times(volume)?;
     reshard::each(store, |partition, slice| {
         for (key, value) in slice {
             if key == keys::meta() {
@@ -39,6 +42,10 @@ pub fn dump(volume: &Volume, to: impl Write, mut told: impl FnMut(u64, u64)) -> 
                 Some(inode) if key[0] == b'I' && keys::is_directory(inode) => {
                     shown(volume, partition, inode)?
                 }
+                Some(inode) if key[0] == b'I' => match unwritten_times.get(&inode) {
+                    Some(time) => changed_at(value, *time),
+                    None => value,
+                },
                 _ => value,
             };
             writer.put(&key, &value).map_err(unwritten)?;
@@ -51,8 +58,29 @@ pub fn dump(volume: &Volume, to: impl Write, mut told: impl FnMut(u64, u64)) -> 
     writer.finish().map_err(unwritten)
 }
 
+/// When files were renamed whose records may not know of it yet.
+fn unwritten_times(volume: &Volume) -> Result<BTreeMap<Inode, Time>, String> {
+    let mut all = BTreeMap::new();
+    for part in volume.store().partitions() {
+        let inside = part.clone();
+        let look = async move { inside.with(|_, state| state.unwritten_times().collect::<Vec<_>>()) };
+        all.extend(wait(part.call(look))?);
+    }
+    Ok(all)
+}
+
+/// A file's record, not changed before `time`.
+fn changed_at(value: Vec<u8>, time: Time) -> Vec<u8> {
+    match InodeRecord::decode(&value) {
+        Some((record, content)) => {
+            InodeRecord { changed: record.changed.max(time), ..record }.encode(content)
+        }
+        None => value,
+    }
+}
+
 /// A directory's record, with the times that it shows: the record itself may not know yet of the last changes in it.
-fn shown(volume: &Volume, partition: PartitionId, directory: super::types::Inode) -> Result<Vec<u8>, String> {
+fn shown(volume: &Volume, partition: PartitionId, directory: Inode) -> Result<Vec<u8>, String> {
     let part = volume.store().partition(partition);
     let (inside, volume) = (part.clone(), volume.clone());
     let loaded = wait(part.call(async move { volume.load(&inside, directory).await }))?;

@@ -130,6 +130,14 @@ impl VolumeState {
         self.take_over_time(inode);
     }
 
+    /// When files have changed, as far as their records may not know of it yet.
+    pub(super) fn unwritten_times(&self) -> impl Iterator<Item = (Inode, Time)> {
+        let owed = self.owed_times.iter().map(|(inode, time)| (*inode, *time));
+        let dirty =
+            self.dirty.iter().filter_map(|inode| Some((*inode, self.live.get(inode)?.record.changed)));
+        owed.chain(dirty).filter(|(inode, _)| !keys::is_directory(*inode))
+    }
+
     /// What an inode is owed goes into its attributes, if they are in memory.
     pub(super) fn take_over_time(&mut self, inode: Inode) {
         if let Some(live) = self.live.get_mut(&inode)
