@@ -346,15 +346,24 @@ fn a_listing_is_one_moment() {
     let engine = Engine::open(directory.path(), options).unwrap();
     let over = std::sync::atomic::AtomicBool::new(false);
     let is_over = || over.load(std::sync::atomic::Ordering::Relaxed);
+    // Not more than so many for each listing: each would take longer than the one before, and more would be written meanwhile.
+    let listings = std::sync::atomic::AtomicU64::new(0);
+    let wait = |n: u64| {
+        while n > 100 * (1 + listings.load(std::sync::atomic::Ordering::Relaxed)) && !is_over() {
+            std::thread::yield_now();
+        }
+    };
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for n in (0..).take_while(|_| !is_over()) {
+                wait(n);
                 engine.put(format!("cause {n:06}").as_bytes(), b"").unwrap();
                 engine.put(format!("effect {n:06}").as_bytes(), b"").unwrap();
             }
         });
         scope.spawn(|| {
             for n in (0..).take_while(|_| !is_over()) {
+                wait(n);
                 let mut batch = Batch::new();
                 for part in 0..3 {
                     batch.put(format!("batch {part} {n:06}"), "");
@@ -372,9 +381,8 @@ fn a_listing_is_one_moment() {
             }
         });
         // At least so many, and until enough came and went beside them.
-        let (mut listings, mut written) = (0, false);
-        while listings < 200 || !written {
-            listings += 1;
+        let mut written = false;
+        while listings.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < 200 || !written {
             let count = |prefix: &str, listed: &[Vec<u8>]| {
                 listed.iter().filter(|key| key.starts_with(prefix.as_bytes())).count()
             };
