@@ -112,9 +112,10 @@ impl Shell {
         records_bytes: usize,
         freeing: bool,
     ) -> Result<(), WriteError> {
+        let mut has_waited = false;
         loop {
             let (room, wants_spare) =
-                self.with(|core| (core.make_room(records_bytes, freeing), core.wants_spare()));
+                self.with(|core| (core.make_room(records_bytes, freeing, has_waited), core.wants_spare()));
             if wants_spare {
                 self.make_spare();
             }
@@ -130,6 +131,7 @@ impl Shell {
                 Room::Wait => {
                     self.make_spare();
                     waiting(Phase::Room, self.wait_for_spare()).await;
+                    has_waited = true;
                 }
             }
         }

@@ -45,8 +45,9 @@ impl Core {
             && self.log.fits(records_bytes, self.spoken_for)
     }
 
-    /// Makes sure that the next `append` of so many record bytes has room, or says what must happen first.
-    pub(crate) fn make_room(&mut self, records_bytes: usize, freeing: bool) -> Room {
+    /// Makes sure that the next `append` of so many record bytes has room, or says what must happen first. `has_waited`: for a segment to be made. Before
+    /// that nobody is refused: it may be long ago that one could not be made.
+    pub(crate) fn make_room(&mut self, records_bytes: usize, freeing: bool, has_waited: bool) -> Room {
         if let Err(error) = self.common.order.check_open() {
             return Room::Refused(error);
         }
@@ -85,7 +86,7 @@ impl Core {
             return Room::Rotated(self.rotate(spare));
         }
         match self.spares.failure.take() {
-            Some(error) if !self.spares.creating => Room::Refused(error),
+            Some(error) if has_waited && !self.spares.creating => Room::Refused(error),
             _ => Room::Wait,
         }
     }

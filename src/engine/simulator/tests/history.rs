@@ -147,6 +147,7 @@ impl History {
         }
         let operation = &mut self.operations[id];
         operation.finished = true;
+        let failure = result.as_ref().err().map(ToString::to_string).unwrap_or_default();
         match result {
             Ok(()) => {
                 operation.acknowledged = true;
@@ -171,7 +172,7 @@ impl History {
             self.give_keys_back(keys.iter());
         }
         if !self.excused && !self.operations[id].acknowledged {
-            self.violated(format!("operation {id} failed on a healthy disk"));
+            self.violated(format!("operation {id} failed on a healthy disk: {failure}"));
         }
     }
 

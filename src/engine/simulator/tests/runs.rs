@@ -66,6 +66,7 @@ const FOUND: [(u64, &str); 15] = [
         240923,
         "the simulated disk forgot a file whose name had come and gone, and a power loss kept the coming",
     ),
+    (10867279, "a change was refused for want of space by a failure of long ago, on a disk with room"),
 ];
 
 #[test]
