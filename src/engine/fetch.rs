@@ -9,6 +9,7 @@ use super::disk::FileHandle;
 use super::error::ReadError;
 use super::format::Form;
 use super::keydir::Location;
+use super::lanes;
 use super::segment::Segment;
 use super::shell::Shell;
 use super::stats::{ERRORS_KEPT, IntegrityError};
@@ -16,6 +17,8 @@ use super::types::{PartitionId, SegmentId};
 
 /// Records that lie no further apart are read together, in bytes.
 const GAP_BYTES_MAX: u64 = 4 * 1024;
+/// Which part of the files that may be open may be those of lanes.
+const LANES_SHARE: usize = 2;
 /// The most that is read together, in bytes.
 const RUN_BYTES_MAX: u64 = 2 * 1024 * 1024;
 
@@ -71,6 +74,10 @@ impl Found {
 impl Core {
     /// The value, if it is in the append buffer; else where it lies.
     fn find(&self, key: &[u8]) -> Found {
+        self.find_through(key, |segment| segment.file.clone())
+    }
+
+    fn find_through(&self, key: &[u8], file: impl FnOnce(&Segment) -> FileHandle) -> Found {
         let Some(location) = self.keydir.live(key) else { return Found::Absent };
         if location.segment == self.active()
             && let length = record_bytes(key, location) as usize
@@ -79,24 +86,40 @@ impl Core {
             let value = &bytes[Form::Whole.head_bytes(key.len())..];
             return Found::Value(value.to_vec());
         }
-        let Segment { file, salt, form, .. } = &self.segments[&location.segment];
-        let length = form.length(key.len(), location.value_length as usize);
-        Found::OnDisk(OnDisk { file: file.clone(), salt: *salt, form: *form, location, length })
+        let segment = &self.segments[&location.segment];
+        let length = segment.form.length(key.len(), location.value_length as usize);
+        let (salt, form) = (segment.salt, segment.form);
+        Found::OnDisk(OnDisk { file: file(segment), salt, form, location, length })
     }
 
-    /// Where a key's value is, for who answers at once; None while what is here isn't settled.
-    pub(crate) fn look(&self, key: &[u8]) -> Option<Found> {
+    /// Where a key's value is, for who answers at once, and which segment should be opened for the thread's lane; None while what is here isn't
+    /// settled.
+    pub(crate) fn look(&self, key: &[u8]) -> Option<(Found, Option<SegmentId>)> {
         if !self.is_all_settled() {
             return None;
         }
-        let found = self.find(key);
-        self.counters.gets.add_in_turn(1);
+        let mut lacking = None;
+        let found = self.find_through(key, |segment| {
+            let (file, lacks_lane) = segment.file_here();
+            if lacks_lane && self.has_descriptors_to_spare() {
+                lacking = Some(segment.id);
+            }
+            file.clone()
+        });
+        let reads = self.counters.reads.mine();
+        reads.gets.add(1);
         match &found {
-            Found::Absent => self.counters.misses.add_in_turn(1),
+            Found::Absent => reads.misses.add(1),
             Found::Value(_) => {}
-            Found::OnDisk(on_disk) => self.counters.bytes_read.add_in_turn(on_disk.length as u64),
+            Found::OnDisk(on_disk) => reads.bytes_read.add(on_disk.length as u64),
         }
-        Some(found)
+        Some((found, lacking))
+    }
+
+    /// Whether all segments could be opened once more for each lane, and others would still have enough.
+    fn has_descriptors_to_spare(&self) -> bool {
+        let files = self.segments.len() * self.common.partition_count() * (1 + lanes::count());
+        files * LANES_SHARE <= self.common.disk.open_files_max()
     }
 
     fn is_still_at(&self, key: &[u8], location: Location) -> bool {
@@ -131,11 +154,11 @@ impl Shell {
     /// See [`Partition::get`](super::partition::Partition::get).
     pub(crate) async fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
         let counters = &self.common.partition_counters[self.id.index()];
-        counters.gets.add_in_turn(1);
+        counters.reads.mine().gets.add(1);
         loop {
             let on_disk = match self.with(|core| core.find(key)) {
                 Found::Absent => {
-                    counters.misses.add_in_turn(1);
+                    counters.reads.mine().misses.add(1);
                     return Ok(None);
                 }
                 Found::Value(value) => return Ok(Some(value)),
@@ -182,7 +205,7 @@ impl Shell {
             None => self.common.read(self.id, file.clone(), offset, length).await,
         };
         let bytes = bytes.map_err(|error| ReadError::Io(error.to_string()))?;
-        self.common.partition_counters[self.id.index()].bytes_read.add_in_turn(bytes.len() as u64);
+        self.common.partition_counters[self.id.index()].reads.mine().bytes_read.add(bytes.len() as u64);
         Ok(bytes)
     }
 
@@ -208,7 +231,7 @@ impl Shell {
                     Found::OnDisk(on_disk) => wanted.push((index, on_disk)),
                 }
             }
-            core.counters.gets.add_in_turn((keys.len() - wanted.len()) as u64);
+            core.counters.reads.mine().gets.add((keys.len() - wanted.len()) as u64);
         });
         wanted.sort_by_key(|(_, on_disk)| (on_disk.location.segment, on_disk.location.offset));
         let runs = into_runs(wanted);

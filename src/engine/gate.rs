@@ -8,7 +8,8 @@
 //! comes first. Who posts swaps in MORE; if it was FREE or OWED, the poster is now inside. The holder
 //! turns MORE into HELD *before* it drains the mail, so a mail that is posted after the drain makes the exchange HELD -> FREE
 //! fail, and the holder goes round again. All steps are read-modify-writes of the one word, hence one release sequence:
-//! no fence and no second look is needed.
+//! no fence and no second look is needed. Taking the turn, and asking whether it is free, is sequentially consistent, for the sake of those who look
+//! without taking it: see `lent.rs`.
 
 use crossbeam_queue::SegQueue;
 use crossbeam_utils::CachePadded;
@@ -46,14 +47,14 @@ impl<M> Gate<M> {
     /// Takes the turn if it is free, else leaves a note that the holder can't miss.
     #[must_use]
     pub(crate) fn enter(&self) -> bool {
-        matches!(self.state.swap(MORE, Ordering::AcqRel), FREE | OWED)
+        matches!(self.state.swap(MORE, Ordering::SeqCst), FREE | OWED)
     }
 
     /// Takes the turn if nobody is inside, for who runs none of its mail; leaves no note.
     #[must_use]
     pub(crate) fn enter_beside(&self) -> bool {
         let take =
-            |from, to| self.state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+            |from, to| self.state.compare_exchange(from, to, Ordering::SeqCst, Ordering::Relaxed).is_ok();
         take(FREE, HELD) || (self.state.load(Ordering::Relaxed) == OWED && take(OWED, MORE))
     }
 
@@ -68,10 +69,15 @@ impl<M> Gate<M> {
         quiet
     }
 
+    /// Whether nobody is inside, and no mail waits.
+    pub(crate) fn is_free(&self) -> bool {
+        self.state.load(Ordering::SeqCst) == FREE
+    }
+
     /// Takes the turn only if it is free; leaves no note.
     #[must_use]
     pub(crate) fn enter_if_free(&self) -> bool {
-        self.state.compare_exchange(FREE, HELD, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        self.state.compare_exchange(FREE, HELD, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 
     /// The same, looking so many times: who is inside mostly leaves sooner than a thread falls asleep and wakes.

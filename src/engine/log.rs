@@ -9,7 +9,7 @@ use super::format::frame::{self, FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 use super::format::hint::HintWriter;
 use super::format::record::{self, RecordKind};
 use super::keydir::Location;
-use super::limits::{FILL_BYTES_MIN, FILL_SHARE};
+use super::limits::{FILL_BYTES_MIN, FILL_SHARE, FOLIO_BYTES};
 use super::types::{Epoch, Number, SegmentId};
 use std::io;
 
@@ -214,6 +214,7 @@ impl Log {
 
     /// Hands the numbered frames to the kernel.
     pub(crate) fn hand_over(&mut self) -> io::Result<()> {
+        self.lay_out()?;
         self.file.write_at(self.written, &self.buffer)?;
         self.written += self.buffer.len() as u64;
         if self.buffer.capacity() > BUFFER_KEPT_BYTES_MAX {
@@ -222,6 +223,17 @@ impl Log {
         self.buffer.clear();
         self.numbered = None;
         Ok(())
+    }
+
+    /// Before a small write to where nothing was written yet: zeros are, so far that the kernel keeps it in few pieces of memory. (It makes each as
+    /// large as what is written to it first: a page for a few records, and finding a page costs a read from memory a third of its time.)
+    fn lay_out(&mut self) -> io::Result<()> {
+        let end = self.end();
+        if end <= self.filled || self.buffer.len() as u64 > FOLIO_BYTES / 4 {
+            return Ok(());
+        }
+        let from = self.filled.max(self.written);
+        self.fill(from, end.next_multiple_of(FOLIO_BYTES).min(self.limit))
     }
 
     /// Before a sync: while syncs are frequent, so that each finds little, the blocks that the next ones will find are written with zeros.
@@ -236,15 +248,21 @@ impl Log {
         }
         let from = self.filled.max(end);
         let length = fill_bytes.min(self.limit.saturating_sub(from));
-        if length == 0 {
-            return Ok(());
+        self.fill(from, from + length)
+    }
+
+    fn fill(&mut self, from: u64, to: u64) -> io::Result<()> {
+        static ZEROS: [u8; FOLIO_BYTES as usize] = [0; FOLIO_BYTES as usize];
+        self.filled = self.filled.max(to);
+        for start in (from..to).step_by(ZEROS.len()) {
+            let length = (to - start).min(FOLIO_BYTES) as usize;
+            match self.file.write_at(start, &ZEROS[..length]) {
+                // Where space can't be allocated ahead the zeros may find none. They can be done without.
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => return Ok(()),
+                other => other?,
+            }
         }
-        self.filled = from + length;
-        match self.file.write_at(from, &vec![0; length as usize]) {
-            // Where space can't be allocated ahead the zeros may find none. They can be done without.
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(()),
-            other => other,
-        }
+        Ok(())
     }
 
     /// A record that the kernel doesn't have yet; None if it has.

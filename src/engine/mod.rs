@@ -15,6 +15,8 @@ mod fetch;
 pub mod format;
 mod gate;
 mod keydir;
+mod lanes;
+mod lent;
 pub mod library;
 pub mod limits;
 pub mod locks;

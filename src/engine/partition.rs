@@ -1,18 +1,21 @@
 //! A partition as the engine's user sees it: `submit` an operation, and inside it `with` the core and the user's own state.
 //! The mailbox of the turn is the run queue: a first poll, a wake-up, a finished read, a neighbour's call are all the same mail.
 //!
-//! Futures are `Send` and checked to be so. Core and state are in mutexes that only the holder of the turn ever tries: their guards
-//! aren't `Send`, so a guard held across an `.await` is a compile error, and touching the core from outside is a panic, not a race.
+//! Futures are `Send` and checked to be so. Core and state are lent (`lent.rs`) to nobody but the holder of the turn: loans
+//! aren't `Send`, so one that is kept across an `.await` is a compile error, and touching the core from outside is a panic, not a race.
+//! Who only looks doesn't need the turn: a glance is enough.
 
 use super::batch::{Batch, ChangeView};
 use super::config::Durability;
 use super::core::{Appended, Core, Ticket};
 use super::error::{ReadError, WriteError};
+use super::lent::Lent;
+use super::limits::LOOKS_BEFORE_WAITING;
 use super::phase;
+use super::segment::data_path;
 use super::shell::Shell;
-use super::types::PartitionId;
+use super::types::{PartitionId, SegmentId};
 use async_task::{FallibleTask, Task};
-use parking_lot::Mutex;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,7 +24,7 @@ use std::task::Poll;
 /// One partition of a store, with the state `S` that the engine's user keeps beside it. A handle; clones share it.
 pub struct Partition<S: Send + 'static> {
     pub(crate) shell: Arc<Shell>,
-    state: Arc<Mutex<S>>,
+    state: Arc<Lent<S>>,
 }
 
 impl<S: Send + 'static> Clone for Partition<S> {
@@ -32,7 +35,8 @@ impl<S: Send + 'static> Clone for Partition<S> {
 
 impl<S: Send + 'static> Partition<S> {
     pub(crate) fn new(shell: Arc<Shell>, state: S) -> Self {
-        Partition { shell, state: Arc::new(Mutex::new(state)) }
+        let state = Arc::new(Lent::new(shell.glances.clone(), state));
+        Partition { shell, state }
     }
 
     /// Which one it is.
@@ -100,7 +104,7 @@ impl<S: Send + 'static> Partition<S> {
     pub(crate) fn change_soon(&self, change: impl FnOnce(&mut S) + Send + 'static) {
         let mut change = Some(change);
         let mut at_once = || {
-            if let Some(mut state) = self.state.try_lock()
+            if let Some(mut state) = self.state.try_borrow()
                 && let Some(change) = change.take()
             {
                 change(&mut state);
@@ -122,14 +126,29 @@ impl<S: Send + 'static> Partition<S> {
     /// # Panics
     /// Outside the partition's turn, or when nested: both are mistakes of the caller.
     pub fn with<R>(&self, f: impl FnOnce(&mut Core, &mut S) -> R) -> R {
-        let mut state = self.state.try_lock().expect("a state touched outside its turn, or twice");
+        let mut state = self.state.try_borrow().expect("a state touched outside its turn, or twice");
         self.shell.with(|core| f(core, &mut state))
     }
 
-    /// Looks at core and state with a plain function if the turn is free, or is so in a moment; else None, and nothing happened. Saves
-    /// the allocation of an operation, and waking anybody.
-    pub fn try_look<R>(&self, f: impl FnOnce(&Core, &S) -> R) -> Option<R> {
-        self.shell.turn.try_inside(|| self.with(|core, state| f(core, state)))
+    /// Looks at core and state with a plain function if the turn is free, or is so in a moment; else None, and nothing happened. Doesn't take the
+    /// turn: others may look too, and whoever takes it waits for those who look, so the function must be short and wait for nothing.
+    pub(crate) fn try_look<R>(&self, f: impl FnOnce(&Core, &S) -> R) -> Option<R>
+    where
+        S: Sync,
+    {
+        for _ in 0..LOOKS_BEFORE_WAITING {
+            let glance = self.shell.glances.begin();
+            // In this order: what is seen was left by whoever was in the turn last, not by somebody who is in the middle of something.
+            if self.shell.turn.is_free()
+                && let Some(core) = self.shell.core.see(&glance)
+                && let Some(state) = self.state.see(&glance)
+            {
+                return Some(f(core, state));
+            }
+            drop(glance);
+            std::hint::spin_loop();
+        }
+        None
     }
 
     /// Appends changes and hands them over, if the turn is free (or is so in a moment), if `free` says that nothing is in the way, and
@@ -156,9 +175,26 @@ impl<S: Send + 'static> Partition<S> {
     /// The value of a key, read by the calling thread, which waits for the disk if it must: outside of any turn. None if the
     /// turn isn't free, if `visible` says that nobody may answer from the key now, if what the answer rests on isn't settled, or if what was read
     /// isn't right: [`get`](Self::get) finds out why.
-    pub fn try_get(&self, key: &[u8], visible: impl FnOnce(&S) -> bool) -> Option<Option<Vec<u8>>> {
+    pub fn try_get(&self, key: &[u8], visible: impl FnOnce(&S) -> bool) -> Option<Option<Vec<u8>>>
+    where
+        S: Sync,
+    {
         let look = |core: &Core, state: &S| if visible(state) { core.look(key) } else { None };
-        self.try_look(look).flatten()?.read_here(key)
+        let (found, lacking) = self.try_look(look).flatten()?;
+        if let Some(segment) = lacking {
+            self.open_lane(segment);
+        }
+        found.read_here(key)
+    }
+
+    /// Opens a segment once more, for the threads of this lane.
+    fn open_lane(&self, segment: SegmentId)
+    where
+        S: Sync,
+    {
+        // If it can't be opened, the lane is without; that's only slower.
+        let opened = self.shell.common.disk.open(&data_path(self.id(), segment)).ok();
+        self.try_look(|core, _| core.segments.get(&segment).map(|segment| segment.set_lane(opened)));
     }
 
     /// The value of a key; None if there is none. Inside an operation of this partition. The answer may rest on changes

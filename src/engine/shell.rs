@@ -6,6 +6,7 @@ use super::common::{Common, partition_dir};
 use super::core::{Core, Room, Ticket};
 use super::disk::{Queue, Request};
 use super::error::WriteError;
+use super::lent::{Glances, Lent};
 use super::limits::UNSEALED_SEGMENTS_MAX;
 use super::log::Part;
 use super::phase::{Phase, waiting};
@@ -15,7 +16,6 @@ use super::segment::Recipe;
 use super::turn::{Panicked, Turn};
 use super::types::{PartitionId, SegmentId};
 use async_task::Task;
-use parking_lot::Mutex;
 use std::future::Future;
 use std::sync::Arc;
 use std::task::Poll;
@@ -28,12 +28,16 @@ pub(crate) struct Shell {
     pub(crate) id: PartitionId,
     pub(crate) turn: Arc<Turn>,
     pub(crate) common: Arc<Common>,
-    core: Mutex<Core>,
+    /// Who looks at core and state without taking the turn.
+    pub(crate) glances: Arc<Glances>,
+    pub(crate) core: Lent<Core>,
 }
 
 impl Shell {
     pub(crate) fn new(id: PartitionId, turn: Arc<Turn>, common: Arc<Common>, core: Core) -> Arc<Self> {
-        Arc::new(Shell { id, turn, common, core: Mutex::new(core) })
+        let glances = Arc::new(Glances::default());
+        let core = Lent::new(glances.clone(), core);
+        Arc::new(Shell { id, turn, common, glances, core })
     }
 
     /// See [`Partition::submit`](super::partition::Partition::submit).
@@ -98,12 +102,12 @@ impl Shell {
 
     /// Plain `&mut` to the core, inside the turn.
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut Core) -> R) -> R {
-        f(&mut self.core.try_lock().expect("a core touched outside its turn, or twice"))
+        f(&mut self.core.try_borrow().expect("a core touched outside its turn, or twice"))
     }
 
     /// Before the first operation and after the last there are no turns: plain access.
     pub(crate) fn with_quiet<R>(&self, f: impl FnOnce(&mut Core) -> R) -> R {
-        f(&mut self.core.lock())
+        f(&mut self.core.borrow())
     }
 
     /// Waits until a commit of so many record bytes has room.

@@ -1,5 +1,6 @@
 //! Counters: a counter an event. Written inside the turns, read by anybody at any time without entering one.
 
+use super::lanes::Lanes;
 use super::progress::Progress;
 use super::types::SegmentId;
 use crossbeam_utils::CachePadded;
@@ -13,11 +14,6 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
-    /// For what is only counted inside one partition's turn: no other thread writes meanwhile, so the counter needn't be locked on its way
-    /// to memory and back.
-    pub(crate) fn add_in_turn(&self, count: u64) {
-        self.0.store(self.0.load(Relaxed) + count, Relaxed);
-    }
     pub(crate) fn add(&self, count: u64) {
         self.0.fetch_add(count, Relaxed);
     }
@@ -81,6 +77,14 @@ impl SegmentCounters {
     }
 }
 
+/// What is counted of looking things up, by any number of threads at a time.
+#[derive(Default, Debug)]
+pub(crate) struct ReadCounters {
+    pub(crate) gets: Counter,
+    pub(crate) misses: Counter,
+    pub(crate) bytes_read: Counter,
+}
+
 /// What is counted of one partition.
 #[derive(Default, Debug)]
 pub(crate) struct PartitionCounters {
@@ -88,12 +92,10 @@ pub(crate) struct PartitionCounters {
     pub(crate) keydir_bytes: Counter,
     pub(crate) operations: Counter,
     pub(crate) puts: Counter,
-    pub(crate) gets: Counter,
-    pub(crate) misses: Counter,
     pub(crate) deletes: Counter,
     pub(crate) bytes_written: Counter,
     pub(crate) user_bytes_written: Counter,
-    pub(crate) bytes_read: Counter,
+    pub(crate) reads: Lanes<ReadCounters>,
     pub(crate) unsynced_bytes: Counter,
     pub(crate) rotations: Counter,
     pub(crate) crc_errors: Counter,
@@ -107,6 +109,13 @@ pub(crate) struct PartitionCounters {
     pub(crate) progress: Progress,
     pub(crate) segments: Mutex<BTreeMap<SegmentId, Arc<SegmentCounters>>>,
     pub(crate) errors: Mutex<std::collections::VecDeque<IntegrityError>>,
+}
+
+impl PartitionCounters {
+    /// What all lanes have counted together.
+    pub(crate) fn read_sum(&self, of: impl Fn(&ReadCounters) -> &Counter) -> u64 {
+        self.reads.iter().map(|lane| of(lane).get()).sum()
+    }
 }
 
 /// One record that failed its checksum.

@@ -278,12 +278,12 @@ impl<S: Send + 'static> Store<S> {
             stats.dead_bytes += row.dead_bytes;
             stats.file_bytes += row.file_bytes;
             stats.puts += counters.puts.get();
-            stats.gets += counters.gets.get();
-            stats.misses += counters.misses.get();
+            stats.gets += counters.read_sum(|reads| &reads.gets);
+            stats.misses += counters.read_sum(|reads| &reads.misses);
             stats.deletes += counters.deletes.get();
             stats.bytes_written += counters.bytes_written.get();
             stats.user_bytes_written += counters.user_bytes_written.get();
-            stats.bytes_read += counters.bytes_read.get();
+            stats.bytes_read += counters.read_sum(|reads| &reads.bytes_read);
             stats.compactions += counters.compactions.get();
             stats.compaction_failures += counters.compaction_failures.get();
             stats.compaction_bytes_reclaimed += counters.compaction_bytes_reclaimed.get();

@@ -214,6 +214,11 @@ impl Turn {
         Some(result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     }
 
+    /// Whether nobody is inside, and no mail waits; for who looks at what the turn guards without taking it.
+    pub(crate) fn is_free(&self) -> bool {
+        self.policy == Policy::Inline && self.gate.is_free()
+    }
+
     /// Whether this thread is in this turn.
     pub(crate) fn is_inside(&self) -> bool {
         INSIDE.get() == self.address()

@@ -6,7 +6,7 @@ use crate::engine::common::partition_dir;
 use crate::engine::core::record_bytes;
 use crate::engine::planted::{Bug, planted};
 use crate::engine::recovery::load::remove_segment;
-use crate::engine::segment::Segment;
+use crate::engine::segment::{FileLanes, Segment};
 use crate::engine::shell::Shell;
 use crate::engine::stats::{SegmentCounters, SegmentState};
 use crate::engine::types::SegmentId;
@@ -33,6 +33,7 @@ impl Shell {
             core.adopt(Segment {
                 id: output.header.segment,
                 file: output.file.clone(),
+                lanes: FileLanes::default(),
                 salt: output.header.salt,
                 form: output.header.origin.form(),
                 header_bytes: output.index_start,

@@ -170,8 +170,9 @@ impl Shell {
             return Some(rate);
         }
         let counted = common.partition_counters.iter();
-        let operations =
-            counted.map(|counters| counters.gets.get() + counters.puts.get() + counters.deletes.get());
+        let operations = counted.map(|counters| {
+            counters.read_sum(|reads| &reads.gets) + counters.puts.get() + counters.deletes.get()
+        });
         let now_ns = common.clock.monotonic_ns();
         common.pace.others.lock().are_there(now_ns, operations.sum()).then_some(rate)
     }

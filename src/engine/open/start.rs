@@ -8,7 +8,7 @@ use crate::engine::log::Log;
 use crate::engine::recovery::failed;
 use crate::engine::recovery::index::{Account, Index};
 use crate::engine::recovery::load::{LoadedPartition, LoadedSegment};
-use crate::engine::segment::{NewSegment, Segment, data_path, hint_path};
+use crate::engine::segment::{FileLanes, NewSegment, Segment, data_path, hint_path};
 use crate::engine::shell::Shell;
 use crate::engine::stats::{SegmentCounters, SegmentState};
 use crate::engine::turn::Turn;
@@ -99,6 +99,7 @@ fn adopt(loaded: &LoadedSegment, state: SegmentState, accounts: &BTreeMap<Segmen
     Segment {
         id: loaded.id,
         file: loaded.file.clone(),
+        lanes: FileLanes::default(),
         salt: loaded.header.salt,
         form: loaded.header.origin.form(),
         header_bytes: loaded.frames_start(),

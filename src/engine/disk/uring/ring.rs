@@ -1,4 +1,4 @@
-//! The ring, and the other calls that the standard library lacks. The only file of the engine with unsafe code.
+//! The ring, and the other calls that the standard library lacks. One of two files of the engine with unsafe code (the other is `lent.rs`).
 //!
 //! Soundness rests on one rule: what the kernel writes to or reads from while an operation is under way is owned by the table of flights
 //! until its completion has been seen.
