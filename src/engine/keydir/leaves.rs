@@ -27,8 +27,9 @@ const ROW_LEAVES_MIN: usize = 32;
 const JOINED_LEAVES_MAX: usize = 96;
 /// How many leaves a row made from sorted keys gets.
 const BUILT_LEAVES: usize = 112;
-/// Leaves grow by room for so many keys.
-const GROWTH_KEYS: usize = 8;
+/// A leaf that loses keys gives its memory back when it has so much more room than keys, and keeps half of that. (One that gains keys has room for all
+/// that it can ever have: growing it in steps, each with a call of the allocator and mostly a copy, took a ninth of what a batch takes.)
+const SPARE_KEYS_MAX: usize = 32;
 
 /// Of how many keys at once the leaves are brought near: more would push each other out again.
 const EXPECTED_KEYS_MAX: usize = 256;
@@ -103,7 +104,7 @@ impl Leaf {
     /// There must be room for one more.
     fn push(&mut self, pair: Pair, tag: u8) {
         if self.pairs.len() == self.pairs.capacity() {
-            self.pairs.reserve_exact(GROWTH_KEYS);
+            self.pairs.reserve_exact(LEAF_KEYS_MAX - self.pairs.len());
         }
         self.is_sorted = self.is_sorted && self.pairs.last().is_none_or(|(last, _)| *last < pair.0);
         self.tags[self.pairs.len()] = tag;
@@ -115,8 +116,8 @@ impl Leaf {
         self.is_sorted &= position == last;
         self.tags[position] = self.tags[last];
         let pair = self.pairs.swap_remove(position);
-        if self.pairs.capacity() > self.pairs.len() + 2 * GROWTH_KEYS {
-            self.pairs.shrink_to(self.pairs.len() + GROWTH_KEYS);
+        if self.pairs.capacity() > self.pairs.len() + SPARE_KEYS_MAX {
+            self.pairs.shrink_to(self.pairs.len() + SPARE_KEYS_MAX / 2);
         }
         pair
     }
@@ -127,9 +128,8 @@ impl Leaf {
         if !self.is_sorted {
             self.pairs.select_nth_unstable_by(middle, |(a, _), (b, _)| a.cmp(b));
         }
-        let mut upper = Vec::with_capacity(self.pairs.len() - middle + GROWTH_KEYS);
+        let mut upper = Vec::with_capacity(LEAF_KEYS_MAX);
         upper.extend(self.pairs.drain(middle..));
-        self.pairs.shrink_to(middle + GROWTH_KEYS);
         self.tag_all();
         upper
     }
