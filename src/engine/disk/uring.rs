@@ -1,7 +1,9 @@
-//! The real world: files of a directory, one ring and one thread a partition, two threads for slow work.
+//! The real world: files of a directory, one ring and one thread a partition, two threads for slow work, and one for syncs.
 //!
 //! What goes through the ring and what doesn't was measured: on ext4 a buffered write through a ring is punted to a kernel thread (40 us)
 //! while a plain `pwrite` costs 1 us, so writes are plain; reads that miss the page cache and syncs go through the ring, many at once.
+//! But a sync that goes through a ring wakes the worker, then a thread of the kernel's, then the worker again; a thread that just calls `fdatasync` is
+//! woken once. So the first goes to such a thread, and those that come while it is busy to the rings.
 
 mod background;
 mod file;
@@ -35,6 +37,7 @@ pub struct UringDisk {
     workers: Vec<Worker>,
     background: Background,
     making: Background,
+    syncing: Background,
     lock: Mutex<Option<nix::fcntl::Flock<File>>>,
 }
 
@@ -56,6 +59,7 @@ impl UringDisk {
             workers: (0..workers.max(1)).map(Worker::start).collect::<io::Result<_>>()?,
             background: Background::start("bitkv-slow")?,
             making: Background::start("bitkv-making")?,
+            syncing: Background::start("bitkv-syncing")?,
             lock: Mutex::new(None),
         }))
     }
@@ -169,6 +173,13 @@ impl Disk for UringDisk {
     }
 
     fn submit(&self, queue: Queue, request: Request) {
+        let request = match request {
+            sync @ Request::Sync { .. } => match self.syncing.offer(sync) {
+                Ok(()) => return,
+                Err(busy) => busy,
+            },
+            other => other,
+        };
         match queue {
             Queue::Worker(index) => self.workers[index % self.workers.len()].submit(request),
             Queue::Background => self.background.submit(request),
@@ -182,6 +193,7 @@ impl Disk for UringDisk {
         }
         self.background.shut_down();
         self.making.shut_down();
+        self.syncing.shut_down();
         drop(self.lock.lock().take());
     }
 }
