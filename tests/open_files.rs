@@ -85,6 +85,25 @@ fn read_all(store: &Store<()>) {
     }
 }
 
+/// The same by threads that look things up without the partition's turn.
+fn read_all_at_once(store: &Store<()>) {
+    std::thread::scope(|scope| {
+        for thread in 0..3 {
+            scope.spawn(move || {
+                for index in 0..KEYS {
+                    let key = (index + thread) * 7919 % KEYS;
+                    let name = format!("key{key}");
+                    // Somebody may just be in the turn.
+                    let got = std::iter::repeat_with(|| {
+                        store.partition(PartitionId(0)).try_get(name.as_bytes(), |()| true)
+                    });
+                    assert_eq!(got.take(1000).flatten().next(), Some(Some(value(key))), "{name}");
+                }
+            });
+        }
+    });
+}
+
 #[test]
 fn thousands_of_segments_need_few_descriptors_and_removed_ones_none() {
     let memory = Path::new("/dev/shm");
@@ -121,6 +140,7 @@ fn thousands_of_segments_need_few_descriptors_and_removed_ones_none() {
     let most = watched(&path, || {
         let store = open(&path);
         read_all(&store);
+        read_all_at_once(&store);
         opened = Some(store);
     });
     assert!(most > 0 && most <= OPEN_FILES_MAX + OTHERS_MAX, "{most} descriptors, opened again");
@@ -136,4 +156,44 @@ fn thousands_of_segments_need_few_descriptors_and_removed_ones_none() {
     assert!(removed > SEGMENTS_MIN, "{removed} segments removed");
     assert_eq!(descriptors(&path).1, 0, "descriptors of removed files");
     store.close().unwrap();
+}
+
+#[test]
+fn threads_that_read_have_descriptors_of_their_own_and_none_of_what_was_removed() {
+    const SEGMENTS: usize = 8;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().canonicalize().unwrap();
+    let options = bitkv::EngineOptions {
+        partitions: Some(1),
+        segment_bytes: 1024 * 1024,
+        auto_compact: false,
+        durability: Durability::Explicit,
+        ..Config::default()
+    };
+    let engine = bitkv::Engine::open(&path, options).unwrap();
+    let keys: Vec<Vec<u8>> = (0..SEGMENTS * 64).map(|key| format!("key{key}").into_bytes()).collect();
+    for (key, name) in keys.iter().enumerate() {
+        engine.put(name, &value(key)).unwrap();
+    }
+    let before = descriptors(&path).0;
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for (key, name) in keys.iter().enumerate() {
+                    assert_eq!(engine.get(name).unwrap(), Some(value(key)));
+                }
+            });
+        }
+    });
+    let segments = engine.stats().partitions[0].segments as usize;
+    let lanes = std::thread::available_parallelism().map_or(1, usize::from).next_power_of_two().min(8);
+    let opened = descriptors(&path).0 - before;
+    assert!(segments >= SEGMENTS && opened > 0 && opened <= segments * lanes, "{opened} of {segments}");
+    for name in &keys {
+        engine.delete(name).unwrap();
+    }
+    engine.compact().unwrap();
+    assert!(engine.stats().segments_removed as usize >= SEGMENTS - 1);
+    assert_eq!(descriptors(&path).1, 0, "descriptors of removed files");
+    engine.close().unwrap();
 }
