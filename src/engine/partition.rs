@@ -137,15 +137,17 @@ impl<S: Send + 'static> Partition<S> {
         S: Sync,
     {
         for _ in 0..LOOKS_BEFORE_WAITING {
-            let glance = self.shell.glances.begin();
-            // In this order: what is seen was left by whoever was in the turn last, not by somebody who is in the middle of something.
-            if self.shell.turn.is_free()
-                && let Some(core) = self.shell.core.see(&glance)
-                && let Some(state) = self.state.see(&glance)
-            {
-                return Some(f(core, state));
+            // Once before, so that whoever is inside isn't made to wait for nothing.
+            if self.shell.turn.is_free() {
+                let glance = self.shell.glances.begin();
+                // In this order: what is seen was left by whoever was in the turn last, not by somebody who is in the middle of something.
+                if self.shell.turn.is_free()
+                    && let Some(core) = self.shell.core.see(&glance)
+                    && let Some(state) = self.state.see(&glance)
+                {
+                    return Some(f(core, state));
+                }
             }
-            drop(glance);
             std::hint::spin_loop();
         }
         None
