@@ -397,3 +397,43 @@ fn a_listing_is_one_moment() {
     });
     engine.close().unwrap();
 }
+
+/// Who has seen one change of a batch sees the others, in whatever partition they are.
+#[test]
+fn nobody_sees_a_batch_by_halves() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = Engine::open(directory.path(), options()).unwrap();
+    let keys: Vec<String> = (0..6).map(|i| format!("account{i}")).collect();
+    let number = |key: &String| -> u64 {
+        String::from_utf8(engine.get(key.as_bytes()).unwrap().unwrap()).unwrap().parse().unwrap()
+    };
+    let commit = |step: u64, as_views: bool| {
+        let value = step.to_string();
+        if as_views {
+            let views = keys.iter().map(|key| ChangeView::put(key.as_bytes(), value.as_bytes()));
+            return engine.commit_all(&views.collect::<Vec<_>>()).unwrap();
+        }
+        let mut batch = Batch::new();
+        keys.iter().for_each(|key| drop(batch.put(key.as_str(), value.as_str())));
+        engine.commit(batch).unwrap();
+    };
+    const STEPS: u64 = 300_000;
+    commit(0, true);
+    std::thread::scope(|scope| {
+        scope.spawn(|| (1..=STEPS).for_each(|step| commit(step, step % 8 != 0)));
+        for thread in 0..2 {
+            let (keys, number) = (&keys, &number);
+            scope.spawn(move || {
+                let mut last = 0;
+                while last < STEPS {
+                    for key in keys.iter().cycle().skip(thread).take(keys.len()) {
+                        let seen = number(key);
+                        assert!(seen >= last, "{key} is at {seen}, and another was at {last} before");
+                        last = seen;
+                    }
+                }
+            });
+        }
+    });
+    engine.close().unwrap();
+}
