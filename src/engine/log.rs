@@ -251,9 +251,13 @@ impl Log {
         self.fill(from, from + length)
     }
 
+    /// Not where the zeros would take space that what comes in their place needs once more.
     fn fill(&mut self, from: u64, to: u64) -> io::Result<()> {
         static ZEROS: [u8; FOLIO_BYTES as usize] = [0; FOLIO_BYTES as usize];
         self.filled = self.filled.max(to);
+        if !self.file.rewrites_in_place() {
+            return Ok(());
+        }
         for start in (from..to).step_by(ZEROS.len()) {
             let length = (to - start).min(FOLIO_BYTES) as usize;
             match self.file.write_at(start, &ZEROS[..length]) {
@@ -275,4 +279,109 @@ impl Log {
 /// What a frame with that many bytes of records takes in the log.
 pub(crate) fn frame_bytes(records_bytes: usize) -> usize {
     frame::padded_length(FRAME_HEADER_BYTES + records_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::disk::sim::SimDisk;
+    use crate::engine::disk::{Disk, DiskFile};
+    use std::os::fd::RawFd;
+    use std::sync::Arc;
+
+    /// A file of a filesystem that copies what is written.
+    struct Copying(FileHandle);
+
+    impl DiskFile for Copying {
+        fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+            self.0.write_at(offset, bytes)
+        }
+        fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+            self.0.read_at(offset, buffer)
+        }
+        fn try_read_at(&self, offset: u64, buffer: &mut [u8]) -> Option<io::Result<usize>> {
+            self.0.try_read_at(offset, buffer)
+        }
+        fn read_from_disk(&self, offset: u64, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+            self.0.read_from_disk(offset, buffer)
+        }
+        fn sync_data(&self) -> io::Result<()> {
+            self.0.sync_data()
+        }
+        fn allocate(&self, length: u64) -> io::Result<()> {
+            self.0.allocate(length)
+        }
+        fn set_length(&self, length: u64) -> io::Result<()> {
+            self.0.set_length(length)
+        }
+        fn length(&self) -> io::Result<u64> {
+            self.0.length()
+        }
+        fn rewrites_in_place(&self) -> bool {
+            false
+        }
+        fn descriptor(&self) -> Option<RawFd> {
+            None
+        }
+        fn opened(self: Arc<Self>) -> io::Result<FileHandle> {
+            Ok(self)
+        }
+    }
+
+    const LIMIT: u64 = 3 * FOLIO_BYTES;
+
+    /// Writes puts with values of so many bytes, one at a time, and returns how long the file is after each, and what it must hold.
+    fn lengths(file: &FileHandle, value_bytes: usize, count: usize) -> (Vec<u64>, Vec<u8>) {
+        let mut log = Log::new(SegmentId(1), file.clone(), 7, 0, LIMIT, true);
+        let mut written = Vec::new();
+        let mut length = || {
+            let value = vec![9; value_bytes];
+            log.append(std::iter::once(ChangeView::put(b"key", &value)), None, |_, _| {});
+            log.number(Number(1), Number::ZERO, Epoch(1));
+            written.extend_from_slice(&log.buffer);
+            log.hand_over().unwrap();
+            log.file.length().unwrap()
+        };
+        ((0..count).map(|_| length()).collect(), written)
+    }
+
+    fn content(file: &FileHandle) -> Vec<u8> {
+        let mut bytes = vec![0; file.length().unwrap() as usize];
+        assert_eq!(file.read_at(0, &mut bytes).unwrap(), bytes.len());
+        bytes
+    }
+
+    #[test]
+    fn a_log_is_laid_out_with_zeros_before_small_writes_and_keeps_what_was_written() {
+        let disk = SimDisk::new(1);
+        disk.create_dir("d").unwrap();
+        let file = disk.create("d/small").unwrap();
+        let (small, written) = lengths(&file, 1000, 150);
+        let expected: Vec<u64> = (1..=150)
+            .map(|count| (written.len() as u64 / 150 * count).next_multiple_of(FOLIO_BYTES))
+            .map(|end| end.min(LIMIT - FRAME_HEADER_BYTES as u64))
+            .collect();
+        assert_eq!(small, expected);
+        let (behind, zeros) = (content(&file), written.len());
+        assert_eq!(behind[..zeros], written);
+        assert!(behind[zeros..].iter().all(|byte| *byte == 0));
+
+        // What is large makes large folios by itself.
+        let file = disk.create("d/large").unwrap();
+        let (large, written) = lengths(&file, FOLIO_BYTES as usize / 2, 3);
+        assert_eq!(*large.last().unwrap(), written.len() as u64);
+        assert_eq!(content(&file), written);
+    }
+
+    #[test]
+    fn nothing_is_laid_out_where_writing_again_takes_space_again() {
+        let disk = SimDisk::new(1);
+        disk.create_dir("d").unwrap();
+        let file: FileHandle = Arc::new(Copying(disk.create("d/file").unwrap()));
+        let (lengths, written) = lengths(&file, 100, 10);
+        assert_eq!(*lengths.last().unwrap(), written.len() as u64);
+        let mut log = Log::new(SegmentId(1), file.clone(), 7, written.len() as u64, LIMIT, true);
+        log.fill_ahead().unwrap();
+        assert_eq!(content(&file), written);
+    }
 }

@@ -53,6 +53,10 @@ pub trait DiskFile: Send + Sync {
     fn set_length(&self, length: u64) -> io::Result<()>;
     /// The file's length in bytes.
     fn length(&self) -> io::Result<u64>;
+    /// Whether what was written once can be written again without taking space for it: not where the filesystem copies what is written.
+    fn rewrites_in_place(&self) -> bool {
+        true
+    }
     /// The descriptor, where there is a real one that stays open as long as this handle lives.
     fn descriptor(&self) -> Option<std::os::fd::RawFd>;
     /// A handle that keeps the file open as long as it lives: itself, or, of a file that is only opened when it is used, one behind it.

@@ -152,6 +152,10 @@ impl DiskFile for PooledFile {
         self.with(|file| file.length())
     }
 
+    fn rewrites_in_place(&self) -> bool {
+        self.with(|file| Ok(file.rewrites_in_place())).unwrap_or(false)
+    }
+
     fn descriptor(&self) -> Option<RawFd> {
         // It could be closed before it is used; who needs it takes `opened`.
         None

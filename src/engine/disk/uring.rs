@@ -17,6 +17,7 @@ use self::background::Background;
 use self::file::RealFile;
 use self::worker::Worker;
 use super::{Disk, FileHandle, Lock, Queue, Request, Space};
+use nix::sys::statfs::{EXT4_SUPER_MAGIC, FsType, TMPFS_MAGIC, XFS_SUPER_MAGIC, statfs};
 use parking_lot::Mutex;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
@@ -30,10 +31,14 @@ const OPEN_FILES_SHARE: u64 = 4;
 /// How many it may have, where that can't be found out.
 const OPEN_FILES_FALLBACK: u64 = 1024;
 
+/// Filesystems that are known to write again where they have written (of files that share no blocks with others, as ours).
+const REWRITING_IN_PLACE: [FsType; 3] = [EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, TMPFS_MAGIC];
+
 /// A store's directory on a real filesystem.
 pub struct UringDisk {
     directory: PathBuf,
     read_only: bool,
+    rewrites_in_place: bool,
     workers: Vec<Worker>,
     background: Background,
     making: Background,
@@ -53,9 +58,11 @@ impl UringDisk {
         // A path that works wherever the process goes afterwards, and an error now if it leads nowhere.
         let directory = directory.canonicalize()?;
         fs::read_dir(&directory)?;
+        let filesystem = statfs(&directory)?.filesystem_type();
         Ok(Arc::new(UringDisk {
             directory,
             read_only,
+            rewrites_in_place: REWRITING_IN_PLACE.contains(&filesystem),
             workers: (0..workers.max(1)).map(Worker::start).collect::<io::Result<_>>()?,
             background: Background::start("bitkv-slow")?,
             making: Background::start("bitkv-making")?,
@@ -104,12 +111,12 @@ impl Disk for UringDisk {
     fn create(&self, path: &str) -> io::Result<FileHandle> {
         let file =
             OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(self.path(path))?;
-        Ok(Arc::new(RealFile::new(file)))
+        Ok(Arc::new(RealFile::new(file, self.rewrites_in_place)))
     }
 
     fn open(&self, path: &str) -> io::Result<FileHandle> {
         let file = OpenOptions::new().read(true).write(!self.read_only).open(self.path(path))?;
-        Ok(Arc::new(RealFile::new(file)))
+        Ok(Arc::new(RealFile::new(file, self.rewrites_in_place)))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(super) struct RealFile {
     file: File,
+    rewrites_in_place: bool,
 }
 
 /// What a read past the page cache is aligned to, in bytes: no disk asks for more.
@@ -22,8 +23,8 @@ const DIRECT_BYTES: usize = 4096;
 static NO_NOWAIT: AtomicBool = AtomicBool::new(false);
 
 impl RealFile {
-    pub(super) fn new(file: File) -> Self {
-        RealFile { file }
+    pub(super) fn new(file: File, rewrites_in_place: bool) -> Self {
+        RealFile { file, rewrites_in_place }
     }
 }
 
@@ -141,6 +142,10 @@ impl DiskFile for RealFile {
 
     fn length(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
+    }
+
+    fn rewrites_in_place(&self) -> bool {
+        self.rewrites_in_place
     }
 
     fn descriptor(&self) -> Option<RawFd> {
