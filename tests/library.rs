@@ -414,7 +414,9 @@ fn nobody_sees_a_batch_by_halves() {
             return engine.commit_all(&views.collect::<Vec<_>>()).unwrap();
         }
         let mut batch = Batch::new();
-        keys.iter().for_each(|key| drop(batch.put(key.as_str(), value.as_str())));
+        for key in &keys {
+            batch.put(key.as_str(), value.as_str());
+        }
         engine.commit(batch).unwrap();
     };
     const STEPS: u64 = 300_000;
