@@ -176,7 +176,10 @@ impl<S: Send + 'static> Partition<S> {
 
     /// The value of a key, read by the calling thread, which waits for the disk if it must: outside of any turn. None if the
     /// turn isn't free, if `visible` says that nobody may answer from the key now, if what the answer rests on isn't settled, or if what was read
-    /// isn't right: [`get`](Self::get) finds out why.
+    /// isn't right: [`get`](Self::get) finds out why. Whoever takes the turn waits for `visible`, so it must be short and wait for nothing.
+    ///
+    /// # Panics
+    /// If `visible` calls [`with`](Self::with): a mistake of the caller.
     pub fn try_get(&self, key: &[u8], visible: impl FnOnce(&S) -> bool) -> Option<Option<Vec<u8>>>
     where
         S: Sync,
