@@ -107,10 +107,15 @@ impl Bench {
                 },
             );
         }
+        for i in 0..files {
+            self.ask("lookup", Inode::ROOT, Request::Lookup { name: format!("renamed {i}").into_bytes() });
+            self.ask("lookup, none", Inode::ROOT, Request::Lookup { name: format!("file {i}").into_bytes() });
+            self.ask("getattr of /", Inode::ROOT, Request::GetAttributes);
+        }
         for (i, inode) in inodes.iter().enumerate() {
             self.ask("unlink", Inode::ROOT, Request::Unlink { name: format!("renamed {i}").into_bytes() });
             let started = Instant::now();
-            self.dispatch.forget(*inode, 1);
+            self.dispatch.forget(*inode, 2);
             self.times.entry("forget").or_default().push(started.elapsed().as_nanos() as u64);
         }
     }

@@ -44,8 +44,8 @@ pub(crate) fn count() -> usize {
     })
 }
 
-/// Threads are numbered in the order in which they come here first.
-fn thread() -> usize {
+/// Threads are numbered in the order in which they come here first, from 0.
+pub(crate) fn thread() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     THREAD.get().unwrap_or_else(|| {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);

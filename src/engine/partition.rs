@@ -35,7 +35,7 @@ impl<S: Send + 'static> Clone for Partition<S> {
 
 impl<S: Send + 'static> Partition<S> {
     pub(crate) fn new(shell: Arc<Shell>, state: S) -> Self {
-        let state = Arc::new(Lent::new(shell.glances.clone(), state));
+        let state = Arc::new(Lent::new(shell.turn.lender().clone(), state));
         Partition { shell, state }
     }
 
@@ -139,7 +139,7 @@ impl<S: Send + 'static> Partition<S> {
         for _ in 0..LOOKS_BEFORE_WAITING {
             // Once before, so that whoever is inside isn't made to wait for nothing.
             if self.shell.turn.is_free() {
-                let glance = self.shell.glances.begin();
+                let glance = self.shell.turn.lender().glance();
                 // In this order: what is seen was left by whoever was in the turn last, not by somebody who is in the middle of something.
                 if self.shell.turn.is_free()
                     && let Some(core) = self.shell.core.see(&glance)

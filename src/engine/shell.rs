@@ -6,7 +6,7 @@ use super::common::{Common, partition_dir};
 use super::core::{Core, Room, Ticket};
 use super::disk::{Queue, Request};
 use super::error::WriteError;
-use super::lent::{Glances, Lent};
+use super::lent::Lent;
 use super::limits::UNSEALED_SEGMENTS_MAX;
 use super::log::Part;
 use super::phase::{Phase, waiting};
@@ -28,16 +28,13 @@ pub(crate) struct Shell {
     pub(crate) id: PartitionId,
     pub(crate) turn: Arc<Turn>,
     pub(crate) common: Arc<Common>,
-    /// Who looks at core and state without taking the turn.
-    pub(crate) glances: Arc<Glances>,
     pub(crate) core: Lent<Core>,
 }
 
 impl Shell {
     pub(crate) fn new(id: PartitionId, turn: Arc<Turn>, common: Arc<Common>, core: Core) -> Arc<Self> {
-        let glances = Arc::new(Glances::default());
-        let core = Lent::new(glances.clone(), core);
-        Arc::new(Shell { id, turn, common, glances, core })
+        let core = Lent::new(turn.lender().clone(), core);
+        Arc::new(Shell { id, turn, common, core })
     }
 
     /// See [`Partition::submit`](super::partition::Partition::submit).

@@ -13,6 +13,7 @@
 
 use super::disk::{Disk, Queue, Request};
 use super::gate::{Gate, Left};
+use super::lent::Lender;
 use super::limits::{LOOKS_BEFORE_WAITING, TURN_MAIL_MAX};
 use super::planted::{Bug, planted};
 use async_task::Runnable;
@@ -133,6 +134,8 @@ pub enum Policy {
 /// The gate of one partition with its ways in and out.
 pub(crate) struct Turn {
     gate: Gate<Runnable>,
+    /// Lends what the turn guards to who is inside.
+    lender: Arc<Lender>,
     policy: Policy,
     leave: OnceLock<Leave>,
     pass_on: OnceLock<PassOn>,
@@ -144,6 +147,7 @@ impl Turn {
     pub(crate) fn new(policy: Policy) -> Arc<Self> {
         Arc::new(Turn {
             gate: Gate::new(),
+            lender: Arc::default(),
             policy,
             leave: OnceLock::new(),
             pass_on: OnceLock::new(),
@@ -156,6 +160,11 @@ impl Turn {
     pub(crate) fn connect(&self, leave: Leave, pass_on: PassOn) {
         let connected = self.leave.set(leave).is_ok() && self.pass_on.set(pass_on).is_ok();
         assert!(connected, "a turn is connected once");
+    }
+
+    /// Who lends what the turn guards.
+    pub(crate) fn lender(&self) -> &Arc<Lender> {
+        &self.lender
     }
 
     /// Posts a piece of work; runs it now if nobody is inside and this thread is in no other turn.
@@ -233,6 +242,7 @@ impl Turn {
             return None;
         }
         INSIDE.set(self.address());
+        let hold = self.lender.hold();
         let result = catch_unwind(AssertUnwindSafe(f));
         if result.is_err() {
             self.panics.fetch_add(1, Ordering::Relaxed);
@@ -240,6 +250,7 @@ impl Turn {
         if !planted(Bug::LeaveBeside) {
             self.leave.get().expect("connected before the first mail")();
         }
+        drop(hold);
         INSIDE.set(own);
         self.leave_beside();
         Some(result.map_err(|_| Panicked))
@@ -310,8 +321,16 @@ impl Turn {
     /// The same; what is brought along comes first, and then the gate was free.
     fn run(self: &Arc<Self>, brought: Option<Runnable>) {
         INSIDE.set(self.address());
-        let each = |runnable| self.run_one(runnable);
-        let leave = || self.leave.get().expect("connected before the first mail")();
+        // Held from the first mail to the way out, so that neither takes it by itself. Whoever comes next finds it free.
+        let hold = Cell::new(None);
+        let each = |runnable| {
+            hold.set(hold.take().or_else(|| self.lender.hold()));
+            self.run_one(runnable);
+        };
+        let leave = || {
+            self.leave.get().expect("connected before the first mail")();
+            hold.set(None);
+        };
         let left = match brought {
             Some(runnable) => self.gate.run_brought(runnable, TURN_MAIL_MAX, each, leave),
             None => self.gate.run(TURN_MAIL_MAX, each, leave),
