@@ -21,7 +21,8 @@ const BLOCK_BYTES: usize = 4096;
 const BLOCKS: u64 = 1024;
 const ROOT: Caller = Caller { uid: 0, gid: 0 };
 
-type Answers = Arc<Mutex<Option<Answer<Value>>>>;
+/// The answer, and the room that came with the question.
+type Answers = Arc<Mutex<Option<(Answer<Value>, Vec<u8>)>>>;
 
 /// Where an answer goes.
 struct Asked {
@@ -31,7 +32,7 @@ struct Asked {
 
 impl Reply for Asked {
     fn answer(self, answer: Answer<Value>) {
-        *self.answers.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+        *self.answers.lock().unwrap_or_else(PoisonError::into_inner) = Some((answer, self.room));
     }
     fn room(&mut self, bytes: usize) -> &mut [u8] {
         &mut self.room[..bytes]
@@ -57,14 +58,14 @@ impl Bench {
         let reply = Asked { answers: self.answers.clone(), room: std::mem::take(&mut self.room) };
         let started = Instant::now();
         self.dispatch.serve(ROOT, inode, request, reply);
-        let answer = loop {
-            if let Some(answer) = self.answers.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                break answer;
+        let (answer, room) = loop {
+            if let Some(answered) = self.answers.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                break answered;
             }
             std::thread::yield_now();
         };
         self.times.entry(work).or_default().push(started.elapsed().as_nanos() as u64);
-        self.room.resize(BLOCK_BYTES, 0);
+        self.room = room;
         answer.unwrap_or_else(|error| panic!("{work}: {error:?}"))
     }
 

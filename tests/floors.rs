@@ -63,6 +63,7 @@ const FLOORS: &[&[&str]] = &[
         "fs/make",
         "fs/unlink",
         "fs/rename",
+        "fs/at_once",
         "fs/paths",
         "fs/reshard",
         "fs/check",

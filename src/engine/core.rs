@@ -182,16 +182,16 @@ impl Core {
         Some(last.map_or(Appended::Settled, |last| Appended::Owed { ticket, last }))
     }
 
-    /// Appends one part of a commit over several partitions and hands it over; there must be room.
+    /// Appends a commit, or one part of one over several partitions, and hands it over; there must be room.
     pub(crate) fn append_part_now<'a>(
         &mut self,
         records_bytes: usize,
         changes: impl ExactSizeIterator<Item = ChangeView<'a>> + Clone,
-        part: Part,
+        part: Option<Part>,
     ) -> Result<Ticket, WriteError> {
         // Behind a write that failed nothing can be appended any more.
         self.common.order.check()?;
-        let ticket = self.append_changes(records_bytes, changes, Some(part));
+        let ticket = self.append_changes(records_bytes, changes, part);
         self.leave();
         Ok(ticket)
     }

@@ -182,6 +182,28 @@ impl Shell {
         }
     }
 
+    /// See [`Partition::get_now`](super::partition::Partition::get_now).
+    pub(crate) fn get_now(&self, key: &[u8]) -> Option<Option<Vec<u8>>> {
+        let counters = &self.common.partition_counters[self.id.index()];
+        let value = match self.with(|core| core.find(key)) {
+            Found::Absent => {
+                counters.reads.mine().misses.add(1);
+                None
+            }
+            Found::Value(value) => Some(value),
+            Found::OnDisk(on_disk) => {
+                let mut bytes = vec![0; on_disk.length];
+                let count = on_disk.file.try_read_at(u64::from(on_disk.location.offset), &mut bytes)?.ok()?;
+                on_disk.form.value(bytes.get(..count)?, key, on_disk.salt).ok()?;
+                counters.reads.mine().bytes_read.add(count as u64);
+                bytes.drain(..on_disk.form.head_bytes(key.len()));
+                Some(bytes)
+            }
+        };
+        counters.reads.mine().gets.add(1);
+        Some(value)
+    }
+
     /// An error if the key's newest record is still the one that could not be read right.
     fn give_up_unless_moved(&self, key: &[u8], on_disk: &OnDisk) -> Result<(), ReadError> {
         let Location { segment, offset, .. } = on_disk.location;

@@ -6,8 +6,9 @@
 
 use super::partition::Partition;
 use super::phase::{Phase, waiting};
+use foldhash::{HashMap, HashMapExt};
 use std::borrow::Borrow;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::hash::Hash;
 use std::task::{Context, Poll, Waker};
 
@@ -124,6 +125,11 @@ impl<K: LockKey> Locks<K> {
         K: Borrow<Q>,
     {
         !self.held.is_empty() && self.held.contains_key(key)
+    }
+
+    /// Whether nobody has any.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
     }
 
     /// Some other key that is held.

@@ -208,6 +208,11 @@ impl<S: Send + 'static> Partition<S> {
         self.shell.get(key).await
     }
 
+    /// The value of a key, if nothing has to be waited for, and it is right; else None: [`get`](Self::get) finds out why.
+    pub(crate) fn get_now(&self, key: &[u8]) -> Option<Option<Vec<u8>>> {
+        self.shell.get_now(key)
+    }
+
     /// The values of several keys, in their order; neighbours in the log are read together.
     pub async fn get_many(&self, keys: &[Vec<u8>]) -> Vec<Result<Option<Vec<u8>>, ReadError>> {
         self.shell.get_many(keys).await

@@ -2,7 +2,7 @@
 
 mod commit;
 
-pub(crate) use self::commit::Piece;
+pub(crate) use self::commit::{Owed, Piece};
 
 use super::clock::Clock;
 use super::common::{Common, route};

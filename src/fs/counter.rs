@@ -3,7 +3,7 @@
 
 use super::errno::Errno;
 use super::keys::{self, MetaRecord};
-use super::state::Part;
+use super::state::{Counter, Part};
 use super::types::Answer;
 use super::volume::Volume;
 use crate::engine::Batch;
@@ -11,6 +11,17 @@ use std::task::Poll;
 
 /// How many numbers are reserved at once.
 const BLOCK: u64 = 65_536;
+
+impl Counter {
+    /// A fresh number, if enough are left that nobody has to be asked for more.
+    pub(super) fn at_once(&mut self) -> Option<u64> {
+        if self.end.saturating_sub(self.next) < BLOCK / 2 {
+            return None;
+        }
+        self.next += 1;
+        Some(self.next - 1)
+    }
+}
 
 impl Volume {
     /// A fresh number of the partition. Waits only if a new block isn't reserved yet.

@@ -16,7 +16,7 @@
 
 use super::types::{Inode, Kind, Time};
 use crate::engine::{Number, Slot};
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::xxh3_64;
 
 const SLOT_BITS: u32 = 12;
 const DIRECTORY_FLAG: u64 = 1 << SLOT_BITS;
@@ -28,10 +28,14 @@ pub const NAME_BYTES_MAX: usize = 255;
 
 /// The slot of a name in a directory.
 pub fn slot_of_entry(parent: Inode, name: &[u8]) -> Slot {
-    let mut hash = Xxh3::new();
-    hash.update(&parent.0.to_le_bytes());
-    hash.update(name);
-    Slot((hash.digest() & (DIRECTORY_FLAG - 1)) as u16)
+    const PARENT_BYTES: usize = 8;
+    // At once it takes a quarter of the time of piece by piece. What is longer isn't a name, but may be asked for.
+    let mut bytes = [0; PARENT_BYTES + NAME_BYTES_MAX];
+    let name = &name[..name.len().min(NAME_BYTES_MAX)];
+    bytes[..PARENT_BYTES].copy_from_slice(&parent.0.to_le_bytes());
+    bytes[PARENT_BYTES..][..name.len()].copy_from_slice(name);
+    let hash = xxh3_64(&bytes[..PARENT_BYTES + name.len()]);
+    Slot((hash & (DIRECTORY_FLAG - 1)) as u16)
 }
 
 /// The slot of an inode.
@@ -275,7 +279,8 @@ mod tests {
         assert_eq!(parse_chunk(&chunk(parent, 7)), Some((parent, 7)));
         assert_eq!(parse_xattr(&xattr(parent, b"user.a")), Some((parent, &b"user.a"[..])));
         assert_eq!(parse_inode(&inode(parent)), Some(parent));
-        assert_eq!(slot_of_entry(Inode(1), b"hello"), Slot(slot_of_entry(Inode(1), b"hello").0));
+        assert_eq!(slot_of_entry(Inode(1), b"hello"), Slot(3299));
+        assert_eq!(slot_of_entry(parent, &[b'n'; NAME_BYTES_MAX]), Slot(3338));
     }
 
     #[test]

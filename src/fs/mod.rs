@@ -2,6 +2,7 @@
 
 mod access;
 pub mod acl;
+mod at_once;
 pub mod attributes;
 mod backup;
 mod bars;

@@ -7,7 +7,7 @@ use super::keys::{self, EntryRecord};
 use super::listing::new_position;
 use super::make::Birth;
 use super::operation::Operation;
-use super::state::Part;
+use super::state::{LockKey, Part};
 use super::types::*;
 use super::unlink::{Locked, Target, note};
 use super::volume::{Parts, Volume, at, check_name};
@@ -16,9 +16,15 @@ use std::sync::atomic::Ordering;
 
 /// A name in a directory.
 #[derive(Clone, PartialEq, Eq)]
-struct Place {
-    parent: Inode,
-    name: Vec<u8>,
+pub(super) struct Place {
+    pub(super) parent: Inode,
+    pub(super) name: Vec<u8>,
+}
+
+impl Place {
+    pub(super) fn lock_key(&self) -> LockKey {
+        LockKey::Entry(self.parent, self.name.clone())
+    }
 }
 
 impl Volume {
@@ -37,6 +43,11 @@ impl Volume {
         let from = Place { parent, name: name.to_vec() };
         let to = Place { parent: new_parent, name: new_name.to_vec() };
         let here = self.part_of_entry(parent, name).clone();
+        if matches!(mode, RenameMode::Replace | RenameMode::NoReplace)
+            && let Some(renamed) = self.rename_at_once(&here, &from, &to).await
+        {
+            return renamed;
+        }
         let there = self.part_of_entry(new_parent, new_name).clone();
         let names = vec![(parent, from.name.clone()), (new_parent, to.name.clone())];
         let locked = self.lock_names(&here, names).await?;

@@ -5,7 +5,8 @@ use super::keys;
 use super::types::{Entry, Inode, Time};
 use crate::engine::locks::{self, HasLocks, Locks};
 use crate::engine::{Number, Partition};
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use foldhash::HashMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::task::Waker;
 
 /// A partition as the filesystem uses it.

@@ -4,6 +4,7 @@ use super::attributes::InodeRecord;
 use super::errno::Errno;
 use super::keys;
 use super::operation::Operation;
+use super::rename::Place;
 use super::state::Part;
 use super::state::{Guard, LockKey};
 use super::types::*;
@@ -163,6 +164,9 @@ impl Volume {
     pub async fn unlink(&self, parent: Inode, name: &[u8]) -> Answer<()> {
         Operation::on_name("unlink", parent, name).begins();
         let here = self.part_of_entry(parent, name).clone();
+        if let Some(unlinked) = self.unlink_at_once(&here, &Place { parent, name: name.to_vec() }).await {
+            return unlinked;
+        }
         let locked = self.lock_names(&here, vec![(parent, name.to_vec())]).await?;
         let entry = self.entry(&here, parent, name).await?.ok_or(Errno::ENOENT)?;
         if entry.kind == Kind::Directory {

@@ -7,11 +7,14 @@ use crate::engine::core::Ticket;
 use crate::engine::error::WriteError;
 use crate::engine::fetch::join_all;
 use crate::engine::log::Part;
-use crate::engine::order::closed;
+use crate::engine::order::{SpanningGuard, closed};
 use crate::engine::partition::Partition;
 use crate::engine::turn::Turn;
 use crate::engine::types::PartitionId;
 use std::sync::Arc;
+
+/// What is still to be waited for before a commit may be acknowledged.
+pub(crate) type Owed = Vec<(PartitionId, Ticket)>;
 
 /// What a commit over several partitions changes in one of them.
 pub(crate) struct Piece<'a> {
@@ -57,8 +60,44 @@ impl<S: Send + 'static> Store<S> {
             let committed = here.ask(self.partition(id), move || async move { inside.commit(batch).await });
             return committed.await.unwrap_or(Err(WriteError::Gone));
         }
-        let Some(owed) = self.try_commit_beside(here, &parts) else { return self.commit_valid(parts).await };
-        for (id, ticket) in owed? {
+        match self.try_commit_beside(here, &parts) {
+            Some(owed) => self.settle_owed(owed?).await,
+            None => self.commit_valid(parts).await,
+        }
+    }
+
+    /// Runs a plain function inside the own turn, `here`, and another one besides, if nobody is inside of that: nobody sees a half of what it does. None
+    /// if somebody is, or if the function says so: then it has done nothing.
+    pub(crate) fn try_together<R>(
+        &self,
+        here: &Partition<S>,
+        there: &Partition<S>,
+        f: impl FnOnce() -> Option<R>,
+    ) -> Option<R> {
+        if !here.shell.turn.is_inside() {
+            return None;
+        }
+        Turn::try_beside_all(&[&here.shell.turn, &there.shell.turn], || {
+            here.shell.go_beside();
+            f()
+        })
+        .flatten()
+    }
+
+    /// One commit over partitions in all of whose turns the caller is, see [`try_together`](Self::try_together): appended and handed over. None, and
+    /// nothing happened, if it would have to wait for anything. It may be acknowledged after [`settle_owed`](Self::settle_owed).
+    pub(crate) fn commit_now(&self, parts: &[(PartitionId, Batch)]) -> Option<Result<Owed, WriteError>> {
+        if let Err(error) = parts.iter().try_for_each(|(_, batch)| batch.validate()) {
+            return Some(Err(error));
+        }
+        let pieces: Vec<Piece<'_>> =
+            parts.iter().map(|(partition, batch)| Piece::of(*partition, batch)).collect();
+        self.append_to_all(&pieces, |_, _| true)
+    }
+
+    /// Waits until what was committed may be acknowledged.
+    pub(crate) async fn settle_owed(&self, owed: Owed) -> Result<(), WriteError> {
+        for (id, ticket) in owed {
             let inside = self.partition(id).clone();
             let settled = self.partition(id).call(async move { inside.shell.settle(ticket).await });
             settled.await.unwrap_or(Err(WriteError::Gone))?;
@@ -78,7 +117,7 @@ impl<S: Send + 'static> Store<S> {
         &self,
         here: &Partition<S>,
         parts: &[(PartitionId, Batch)],
-    ) -> Option<Result<Vec<(PartitionId, Ticket)>, WriteError>> {
+    ) -> Option<Result<Owed, WriteError>> {
         if !here.shell.turn.is_inside() {
             return None;
         }
@@ -135,7 +174,7 @@ impl<S: Send + 'static> Store<S> {
         &self,
         parts: &[Piece<'_>],
         free: impl Fn(&S, &Piece<'_>) -> bool,
-    ) -> Option<Result<Vec<(PartitionId, Ticket)>, WriteError>> {
+    ) -> Option<Result<Owed, WriteError>> {
         Turn::try_inside_all(&self.turns(parts), || self.append_to_all(parts, free)).flatten()
     }
 
@@ -148,7 +187,7 @@ impl<S: Send + 'static> Store<S> {
         &self,
         parts: &[Piece<'_>],
         free: impl Fn(&S, &Piece<'_>) -> bool,
-    ) -> Option<Result<Vec<(PartitionId, Ticket)>, WriteError>> {
+    ) -> Option<Result<Owed, WriteError>> {
         let common = &self.shared.common;
         let is_free = |piece: &Piece<'_>| {
             let partition = self.partition(piece.partition);
@@ -157,18 +196,21 @@ impl<S: Send + 'static> Store<S> {
         if !parts.iter().all(is_free) {
             return None;
         }
-        let spanning = common.order.try_start_spanning()?;
-        let part = Part { commit: spanning.id, parts: parts.len() as u16 };
+        let spanning = match parts {
+            [_] => None,
+            _ => Some(common.order.try_start_spanning()?),
+        };
+        let part = spanning.as_ref().map(|spanning| Part { commit: spanning.id, parts: parts.len() as u16 });
         let append = |piece: &Piece<'_>| {
             let views = piece.changes.iter().copied();
             let partition = self.partition(piece.partition);
             let ticket = partition.with(|core, _| core.append_part_now(piece.records_bytes, views, part))?;
             Ok((piece.partition, ticket))
         };
-        let tickets: Result<Vec<_>, WriteError> = parts.iter().map(append).collect();
+        let tickets: Result<Owed, WriteError> = parts.iter().map(append).collect();
         let handed_over = tickets.and_then(|tickets| common.order.check().map(|()| tickets));
         if handed_over.is_ok() {
-            spanning.finish();
+            spanning.into_iter().for_each(SpanningGuard::finish);
         }
         let is_owed = |(id, ticket): &(PartitionId, Ticket)| {
             !self.partition(*id).with(|core, _| core.is_settled(*ticket))
