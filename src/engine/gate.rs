@@ -118,12 +118,12 @@ impl<M> Gate<M> {
     /// [`run`](Self::run) does. The mailbox isn't even looked at if no note was left meanwhile: all mail of before has been run then.
     pub(crate) fn run_brought(
         &self,
-        mail: M,
+        brought: impl FnOnce(),
         budget: usize,
-        mut each: impl FnMut(M),
+        each: impl FnMut(M),
         mut leave: impl FnMut(),
     ) -> Left {
-        each(mail);
+        brought();
         if self.state.load(Ordering::Relaxed) == HELD {
             leave();
             if self.leave_if_quiet() {
@@ -213,14 +213,14 @@ mod tests {
         let gate = Gate::new();
         let run = |brought: u32| {
             let (seen, mut left) = (std::cell::RefCell::new(Vec::new()), 0);
-            let each = |mail| {
+            let each = |mail: u32| {
                 seen.borrow_mut().push(mail);
                 if mail == 2 {
                     gate.push(3);
                     gate.note();
                 }
             };
-            assert_eq!(gate.run_brought(brought, 10, each, || left += 1), Left::Empty);
+            assert_eq!(gate.run_brought(|| each(brought), 10, each, || left += 1), Left::Empty);
             (seen.into_inner(), left)
         };
         assert!(gate.enter_if_free());
@@ -229,15 +229,16 @@ mod tests {
         // One way out for both: what each appends goes to the kernel together.
         assert_eq!(run(2), (vec![2, 3], 1));
         assert!(gate.enter_if_free());
-        let (mut seen, mut is_first) = (Vec::new(), true);
+        let (seen, mut is_first) = (std::cell::RefCell::new(Vec::new()), true);
         let leave = || {
             if std::mem::replace(&mut is_first, false) {
                 gate.push(5);
                 gate.note();
             }
         };
-        assert_eq!(gate.run_brought(4, 10, |mail| seen.push(mail), leave), Left::Empty);
-        assert_eq!(seen, [4, 5], "posted by the way out");
+        let each = |mail: u32| seen.borrow_mut().push(mail);
+        assert_eq!(gate.run_brought(|| each(4), 10, each, leave), Left::Empty);
+        assert_eq!(seen.into_inner(), [4, 5], "posted by the way out");
     }
 
     #[test]

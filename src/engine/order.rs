@@ -17,7 +17,10 @@ use super::planted::{Bug, planted};
 use super::types::{Epoch, Number};
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::task::{Poll, Waker};
 
 const NONE: u64 = u64::MAX;
@@ -126,15 +129,18 @@ impl Order {
 
     /// Takes `count` numbers for a partition that hands them over next; returns the first.
     pub(crate) fn take(&self, partition: usize, count: u64) -> Number {
-        self.debts[partition].store(self.counter.load(SeqCst), SeqCst);
+        // Whoever reads the counter and finds these numbers taken sees the debt: taking them publishes it.
+        self.debts[partition].store(self.counter.load(SeqCst), Relaxed);
         Number(self.counter.fetch_add(count + u64::from(planted(Bug::LeaveGap)), SeqCst))
     }
 
     /// The numbers from `first` to `last` of a partition are with the kernel now.
     pub(crate) fn handed_over(&self, partition: usize, first: Number, last: Number) {
-        self.last[partition].store(last.0, SeqCst);
+        // Only the partition's turn writes here; withdrawing the debt publishes it.
+        self.last[partition].store(last.0, Relaxed);
         // Unsynced before the debt goes: a round sees one of them.
-        self.unsynced[partition].fetch_min(first.0, SeqCst);
+        let unsynced = &self.unsynced[partition];
+        unsynced.store(unsynced.load(Relaxed).min(first.0), Relaxed);
         self.debts[partition].store(NONE, SeqCst);
     }
 
@@ -144,7 +150,11 @@ impl Order {
 
     /// Publishes the smallest number that a partition's answers wait for.
     pub(crate) fn publish_waiting(&self, partition: usize, number: Option<Number>) {
-        self.waiting[partition].store(number.map_or(NONE, |number| number.0), SeqCst);
+        let (waiting, number) = (&self.waiting[partition], number.map_or(NONE, |number| number.0));
+        // Only the partition's turn writes here, and mostly nobody waits.
+        if waiting.load(Relaxed) != number {
+            waiting.store(number, SeqCst);
+        }
     }
 
     /// Partitions other than `but` whose answers wait for no more than `settled`.

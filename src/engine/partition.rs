@@ -60,6 +60,12 @@ impl<S: Send + 'static> Partition<S> {
         self.shell.submit_made(make)
     }
 
+    /// Like [`submit_made`](Self::submit_made) for an operation that nobody waits for. If nobody is inside, and it doesn't have to wait for anything, there
+    /// never is a task. It is polled once with a waker that wakes nobody: whatever it waits for must take the newest waker.
+    pub fn dispatch_made<F: Future<Output = ()> + Send + 'static>(&self, make: impl FnOnce() -> F) {
+        self.shell.dispatch_made(make);
+    }
+
     /// Like [`submit`](Self::submit), for awaiting: None if the operation panicked or the store is gone.
     pub fn call<T: Send + 'static>(
         &self,
@@ -78,7 +84,8 @@ impl<S: Send + 'static> Partition<S> {
         let (mut make, mut begun) = (Some(make), None);
         let polled = std::future::poll_fn(|context| {
             let begin = || {
-                let operation: &mut Pin<Box<F>> = begun.insert(Box::pin(make.take()?()));
+                let operation: &mut Pin<Box<F>> =
+                    begun.insert(Box::into_pin(Box::write(Box::new_uninit(), make.take()?())));
                 Some(operation.as_mut().poll(context))
             };
             Poll::Ready(self.shell.try_beside(&there.shell, begin))

@@ -18,7 +18,7 @@ use super::types::{PartitionId, SegmentId};
 use async_task::Task;
 use std::future::Future;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 
 /// Which part of a segment's size the reserve has. It takes changes that free space when the disk is full, or makes room for the output
 /// of a compaction: half a segment is enough for a segment of which half is dead.
@@ -52,6 +52,24 @@ impl Shell {
     ) -> Task<T> {
         self.count_operation();
         self.spawn(make)
+    }
+
+    /// See [`Partition::dispatch_made`](super::partition::Partition::dispatch_made).
+    pub(crate) fn dispatch_made<F: Future<Output = ()> + Send + 'static>(&self, make: impl FnOnce() -> F) {
+        self.count_operation();
+        let mut make = Some(make);
+        self.turn.try_begin(|| {
+            let Some(make) = make.take() else { return };
+            // Made in its place: passed on by value it would be copied, and it has room for all that it will ever keep.
+            let mut operation = Box::into_pin(Box::write(Box::new_uninit(), make()));
+            if operation.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+                // What it waits for is told once more, to the waker of its own that it has from now on.
+                self.go_on(operation).detach();
+            }
+        });
+        if let Some(make) = make {
+            self.spawn(make).detach();
+        }
     }
 
     /// An operation that has begun goes on in this partition, as mail.

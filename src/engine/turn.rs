@@ -95,6 +95,10 @@ impl Blockers {
 
     /// Runs `f`; what it dispatches on this thread may wait for the disk here once its turns are left.
     pub fn dispatch<R>(self: &Arc<Self>, f: impl FnOnce() -> R) -> R {
+        // Who keeps its errands waits for none.
+        if KEPT.with_borrow(Option::is_some) {
+            return f();
+        }
         let before = MAY_BLOCK.replace(Some(self.clone()));
         let result = f();
         MAY_BLOCK.set(before);
@@ -169,13 +173,25 @@ impl Turn {
 
     /// Posts a piece of work; runs it now if nobody is inside and this thread is in no other turn.
     pub(crate) fn post(self: &Arc<Self>, runnable: Runnable) {
-        if INSIDE.get() == 0 && self.policy == Policy::Inline && self.gate.enter_if_free() {
-            self.run(Some(runnable));
-            Self::walk();
-            return;
+        let mut posted = Some(runnable);
+        self.try_begin(|| {
+            posted.take().map(Runnable::run);
+        });
+        if let Some(runnable) = posted {
+            self.gate.push(runnable);
+            self.poke();
         }
-        self.gate.push(runnable);
-        self.poke();
+    }
+
+    /// Runs a plain function inside the turn if nobody is inside and this thread is in no other turn; then mail that came meanwhile, and the way out.
+    /// Else nothing happens, and it says so.
+    pub(crate) fn try_begin(self: &Arc<Self>, f: impl FnOnce()) -> bool {
+        if INSIDE.get() != 0 || self.policy != Policy::Inline || !self.gate.enter_if_free() {
+            return false;
+        }
+        self.run(Some(f));
+        Self::walk();
+        true
     }
 
     /// Sees to it that the turn is entered once from now on, and so that the way out is run.
@@ -315,24 +331,30 @@ impl Turn {
 
     /// The caller holds the gate: runs what is there, and leaves or passes the turn on.
     pub(crate) fn hold(self: &Arc<Self>) {
-        self.run(None);
+        self.run(None::<fn()>);
     }
 
     /// The same; what is brought along comes first, and then the gate was free.
-    fn run(self: &Arc<Self>, brought: Option<Runnable>) {
+    fn run(self: &Arc<Self>, brought: Option<impl FnOnce()>) {
         INSIDE.set(self.address());
         // Held from the first mail to the way out, so that neither takes it by itself. Whoever comes next finds it free.
         let hold = Cell::new(None);
-        let each = |runnable| {
-            hold.set(hold.take().or_else(|| self.lender.hold()));
-            self.run_one(runnable);
+        let take_hold = || hold.set(hold.take().or_else(|| self.lender.hold()));
+        let each = |runnable: Runnable| {
+            take_hold();
+            self.run_one(|| {
+                runnable.run();
+            });
         };
         let leave = || {
             self.leave.get().expect("connected before the first mail")();
             hold.set(None);
         };
         let left = match brought {
-            Some(runnable) => self.gate.run_brought(runnable, TURN_MAIL_MAX, each, leave),
+            Some(brought) => {
+                take_hold();
+                self.gate.run_brought(|| self.run_one(brought), TURN_MAIL_MAX, each, leave)
+            }
             None => self.gate.run(TURN_MAIL_MAX, each, leave),
         };
         INSIDE.set(0);
@@ -342,8 +364,8 @@ impl Turn {
         }
     }
 
-    fn run_one(&self, runnable: Runnable) {
-        if catch_unwind(AssertUnwindSafe(|| runnable.run())).is_err() {
+    fn run_one(&self, f: impl FnOnce()) {
+        if catch_unwind(AssertUnwindSafe(f)).is_err() {
             self.panics.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -420,7 +442,9 @@ impl Turn {
         let Some(runnable) = self.gate.take_one() else { return false };
         assert!(self.shut(), "one thread plays all");
         INSIDE.set(self.address());
-        self.run_one(runnable);
+        self.run_one(|| {
+            runnable.run();
+        });
         INSIDE.set(0);
         self.open();
         // Errands; nobody is visited.

@@ -70,7 +70,6 @@ impl Volume {
 
     /// The record of an inode, from memory or from the log; it is in memory afterwards, until the next await.
     pub(super) async fn load(&self, part: &Part, inode: Inode) -> Answer<InodeRecord> {
-        let key = keys::inode(inode);
         loop {
             let live = part.with(|_, state| {
                 state.take_over_time(inode);
@@ -79,6 +78,7 @@ impl Volume {
             if let Some(record) = live {
                 return Ok(record);
             }
+            let key = keys::inode(inode);
             let stamp = part.with(|core, _| core.stamp(&key)).ok_or(Errno::ESTALE)?;
             let Some(bytes) = part.get(&key).await? else { continue };
             let (record, _) = InodeRecord::decode(&bytes).ok_or(Errno::EIO)?;
@@ -123,10 +123,13 @@ impl Volume {
         let attributes = part.with(|_, state| {
             let live = state.live.get_mut(&inode)?;
             live.lookups += lookups;
-            Some(self.shown(inode, live))
+            let (attributes, is_idle) = (self.shown(inode, live), live.lookups == 0);
+            if is_idle {
+                evict_if_idle(state, inode);
+            }
+            Some(attributes)
         });
         let attributes = attributes.ok_or(Errno::ESTALE)?;
-        part.with(|_, state| evict_if_idle(state, inode));
         part.settled().await?;
         Ok(attributes)
     }
@@ -142,8 +145,7 @@ impl Volume {
     /// Attributes.
     pub async fn getattr(&self, inode: Inode) -> Answer<Attributes> {
         Operation::on("getattr", inode).begins();
-        let part = self.part_of_inode(inode).clone();
-        self.look_at(&part, inode, 0).await
+        self.look_at(self.part_of_inode(inode), inode, 0).await
     }
 
     /// [`let_go`](Self::let_go) by itself, sometime.
@@ -155,7 +157,7 @@ impl Volume {
     /// The kernel lets go of `count` lookups; a file without a name goes with the last.
     pub async fn let_go(&self, inode: Inode, count: u64) {
         Operation::on("forget", inode).begins();
-        let part = self.part_of_inode(inode).clone();
+        let part = self.part_of_inode(inode);
         let (orphan, listed) = part.with(|_, state| {
             let Some(live) = state.live.get_mut(&inode) else { return (false, false) };
             live.lookups = live.lookups.saturating_sub(count);
@@ -172,7 +174,7 @@ impl Volume {
             self.drop_listings(inode);
         }
         if orphan {
-            self.clear_away_soon(&part, inode);
+            self.clear_away_soon(part, inode);
         }
     }
 

@@ -17,20 +17,27 @@ impl Volume {
         if name.len() > NAME_BYTES_MAX {
             return Err(Errno::ENAMETOOLONG);
         }
-        let here = self.part_of_entry(parent, name).clone();
-        let key = LockKey::Entry(parent, name.to_vec());
+        let here = self.part_of_entry(parent, name);
         loop {
-            visible(&here, &key).await;
-            let entry = self.entry(&here, parent, name).await?;
+            if here.with(|_, state| !state.locks.is_empty()) {
+                visible(here, &LockKey::Entry(parent, name.to_vec())).await;
+            }
+            let entry = self.entry(here, parent, name).await?;
             here.settled().await?;
             let Some(entry) = entry else { return Err(Errno::ENOENT) };
-            let there = self.part_of_inode(entry.inode).clone();
-            let (volume, inside) = (self.clone(), there.clone());
-            match at(&here, &there, move || async move { volume.look_at(&inside, entry.inode, 1).await })
-                .await
-            {
+            let there = self.part_of_inode(entry.inode);
+            let looked = match there.id() == here.id() {
+                // As `at` does it, without what it needs to go elsewhere.
+                true => self.look_at(here, entry.inode, 1).await,
+                false => {
+                    let (volume, inside) = (self.clone(), there.clone());
+                    at(here, there, move || async move { volume.look_at(&inside, entry.inode, 1).await })
+                        .await
+                }
+            };
+            match looked {
                 // Its last name went while we were on the way: the name leads elsewhere now, or nowhere.
-                Err(Errno::ESTALE) if self.has_changed(&here, parent, name, entry).await => {}
+                Err(Errno::ESTALE) if self.has_changed(here, parent, name, entry).await => {}
                 // A name without an inode is damage; it must not look like an empty place.
                 Err(Errno::ESTALE | Errno::EIO) => {
                     self.explain(entry.inode).await;

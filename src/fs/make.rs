@@ -115,16 +115,16 @@ impl Volume {
         if new.target.len() > TARGET_BYTES_MAX {
             return Err(Errno::ENAMETOOLONG);
         }
-        let here = self.part_of_entry(parent, name).clone();
-        let parent = self.parent(&here, parent).await?;
-        let number = self.next_number(&here).await?;
-        let birth = self.birth(&here, caller, &parent, name, new, number);
+        let here = self.part_of_entry(parent, name);
+        let parent = self.parent(here, parent).await?;
+        let number = self.next_number(here).await?;
+        let birth = self.birth(here, caller, &parent, name, new, number);
         let attributes = self.shown(birth.inode, &birth.live());
         if birth.record.kind == Kind::Directory {
-            self.make_directory(&here, birth).await?;
+            Box::pin(self.make_directory(here, birth)).await?;
             self.inner.tally.directories.fetch_add(1, Ordering::Relaxed);
         } else {
-            self.make_alone(&here, birth).await?;
+            self.make_alone(here, birth).await?;
             self.inner.tally.files.fetch_add(1, Ordering::Relaxed);
         }
         Ok(attributes)

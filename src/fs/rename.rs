@@ -42,22 +42,29 @@ impl Volume {
         check_name(new_name)?;
         let from = Place { parent, name: name.to_vec() };
         let to = Place { parent: new_parent, name: new_name.to_vec() };
-        let here = self.part_of_entry(parent, name).clone();
+        let here = self.part_of_entry(parent, name);
         if matches!(mode, RenameMode::Replace | RenameMode::NoReplace)
-            && let Some(renamed) = self.rename_at_once(&here, &from, &to).await
+            && let Some(renamed) = self.rename_at_once(here, &from, &to).await
         {
             return renamed;
         }
-        let there = self.part_of_entry(new_parent, new_name).clone();
-        let names = vec![(parent, from.name.clone()), (new_parent, to.name.clone())];
-        let locked = self.lock_names(&here, names).await?;
-        let source = self.entry(&here, parent, name).await?.ok_or(Errno::ENOENT)?;
+        // Kept elsewhere, so that what is done at once is small.
+        Box::pin(self.rename_locked(caller, from, to, mode)).await
+    }
+
+    /// The long way.
+    async fn rename_locked(&self, caller: Caller, from: Place, to: Place, mode: RenameMode) -> Answer<()> {
+        let here = &self.part_of_entry(from.parent, &from.name).clone();
+        let there = self.part_of_entry(to.parent, &to.name).clone();
+        let names = vec![(from.parent, from.name.clone()), (to.parent, to.name.clone())];
+        let locked = self.lock_names(here, names).await?;
+        let source = self.entry(here, from.parent, &from.name).await?.ok_or(Errno::ENOENT)?;
         let keeps_target = matches!(mode, RenameMode::NoReplace | RenameMode::Whiteout { replace: false });
         if from == to {
             return if keeps_target { Err(Errno::EEXIST) } else { Ok(()) };
         }
         let (volume, inside, wanted) = (self.clone(), there.clone(), to.clone());
-        let found = at(&here, &there, move || async move {
+        let found = at(here, &there, move || async move {
             let intent = Intent::announce(&inside, wanted.parent).await?;
             let replaced = volume.entry(&inside, wanted.parent, &wanted.name).await?;
             // A name that stays keeps its position: whoever is listing sees it once.
@@ -75,22 +82,22 @@ impl Volume {
             (_, Some(replaced)) if replaced.inode == source.inode => return Ok(()),
             _ => {}
         }
-        if source.inode == new_parent {
+        if source.inode == to.parent {
             return Err(Errno::EINVAL);
         }
         match (mode, replaced) {
             (RenameMode::Exchange, Some(other)) => {
-                self.exchange(&here, locked, (from, source), (to, other)).await
+                self.exchange(here, locked, (from, source), (to, other)).await
             }
             (_, replaced) => {
                 let left = match mode {
                     RenameMode::Whiteout { .. } => {
-                        Some(self.whiteout(&here, caller, parent, name, source.position).await?)
+                        Some(self.whiteout(here, caller, from.parent, &from.name, source.position).await?)
                     }
                     _ => None,
                 };
                 let source = EntryRecord { position, ..source };
-                self.replace(&here, &there, locked, (from, source), (to, replaced), left).await
+                self.replace(here, &there, locked, (from, source), (to, replaced), left).await
             }
         }
     }

@@ -126,9 +126,11 @@ pub(super) struct Counter {
 impl VolumeState {
     /// A name in a directory has changed, or the name of a file.
     pub(super) fn owe_time(&mut self, inode: Inode, time: Time) {
-        let owed = self.owed_times.entry(inode).or_insert(time);
-        *owed = (*owed).max(time);
-        self.take_over_time(inode);
+        let owed = if self.owed_times.is_empty() { None } else { self.owed_times.remove(&inode) };
+        let time = owed.map_or(time, |owed| owed.max(time));
+        if !self.change_time(inode, time) {
+            self.owed_times.insert(inode, time);
+        }
     }
 
     /// When files have changed, as far as their records may not know of it yet.
@@ -141,17 +143,25 @@ impl VolumeState {
 
     /// What an inode is owed goes into its attributes, if they are in memory.
     pub(super) fn take_over_time(&mut self, inode: Inode) {
-        if let Some(live) = self.live.get_mut(&inode)
-            && let Some(time) = self.owed_times.remove(&inode)
+        if !self.owed_times.is_empty()
+            && let Some(time) = self.owed_times.get(&inode).copied()
+            && self.change_time(inode, time)
         {
-            match keys::is_directory(inode) {
-                true => live.record.name_changed_at(time),
-                // Its name has been what it is since before the record was written.
-                false if time <= live.record.changed => return,
-                false => live.record.changed = time,
-            }
-            self.dirty.insert(inode);
+            self.owed_times.remove(&inode);
         }
+    }
+
+    /// False if its attributes aren't in memory.
+    fn change_time(&mut self, inode: Inode, time: Time) -> bool {
+        let Some(live) = self.live.get_mut(&inode) else { return false };
+        match keys::is_directory(inode) {
+            true => live.record.name_changed_at(time),
+            // Its name has been what it is since before the record was written.
+            false if time <= live.record.changed => return true,
+            false => live.record.changed = time,
+        }
+        self.dirty.insert(inode);
+        true
     }
 }
 

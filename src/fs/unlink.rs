@@ -163,26 +163,33 @@ impl Volume {
     /// Removes a name that is no directory's.
     pub async fn unlink(&self, parent: Inode, name: &[u8]) -> Answer<()> {
         Operation::on_name("unlink", parent, name).begins();
-        let here = self.part_of_entry(parent, name).clone();
-        if let Some(unlinked) = self.unlink_at_once(&here, &Place { parent, name: name.to_vec() }).await {
+        let here = self.part_of_entry(parent, name);
+        if let Some(unlinked) = self.unlink_at_once(here, &Place { parent, name: name.to_vec() }).await {
             return unlinked;
         }
-        let locked = self.lock_names(&here, vec![(parent, name.to_vec())]).await?;
-        let entry = self.entry(&here, parent, name).await?.ok_or(Errno::ENOENT)?;
+        // Kept elsewhere, so that what is done at once is small.
+        Box::pin(self.unlink_locked(parent, name)).await
+    }
+
+    /// The long way.
+    async fn unlink_locked(&self, parent: Inode, name: &[u8]) -> Answer<()> {
+        let here = &self.part_of_entry(parent, name).clone();
+        let locked = self.lock_names(here, vec![(parent, name.to_vec())]).await?;
+        let entry = self.entry(here, parent, name).await?.ok_or(Errno::ENOENT)?;
         if entry.kind == Kind::Directory {
             return Err(Errno::EISDIR);
         }
-        let locked = self.lock_inodes(&here, locked, vec![entry.inode]).await?;
-        let target = self.target(&here, entry.inode, true).await?;
+        let locked = self.lock_inodes(here, locked, vec![entry.inode]).await?;
+        let target = self.target(here, entry.inode, true).await?;
         let now = self.now();
         let mut parts = Parts::default();
-        parts.of(&here).remove_with_note(keys::entry(parent, name), note(now)).free_space();
+        parts.of(here).remove_with_note(keys::entry(parent, name), note(now)).free_space();
         self.add_unlink(&mut parts, entry.inode, &target, now);
         let changing = self.changing();
-        self.commit_hidden(&here, &locked, parts).await?;
+        self.commit_hidden(here, &locked, parts).await?;
         self.touch(parent, now);
         drop(changing);
-        self.apply_unlink(&here, entry.inode, &target, now).await
+        self.apply_unlink(here, entry.inode, &target, now).await
     }
 
     /// Removes an empty directory.

@@ -251,14 +251,14 @@ impl Volume {
     }
 
     /// The same in the partition that [`partition_near`](Self::partition_near) tells, for an operation that is made where it will stay: see
-    /// [`Partition::submit_made`](crate::engine::Partition::submit_made).
+    /// [`Partition::dispatch_made`](crate::engine::Partition::dispatch_made).
     pub fn dispatch_made<F: Future<Output = ()> + Send + 'static>(
         &self,
         near: PartitionId,
         make: impl FnOnce() -> F,
     ) {
         let part = self.inner.store.partition(near);
-        self.inner.blockers.dispatch(|| part.submit_made(make).detach());
+        self.inner.blockers.dispatch(|| part.dispatch_made(make));
     }
 
     /// Like [`dispatch`](Self::dispatch), for awaiting: EIO if the operation panicked.
