@@ -44,6 +44,11 @@ impl<'a> ChangeView<'a> {
         ChangeView { key, value: &[], remove: true }
     }
 
+    /// Removes a key and leaves a note in the tombstone, for whoever looks at what changed lately.
+    pub fn remove_with_note(key: &'a [u8], note: &'a [u8]) -> Self {
+        ChangeView { key, value: note, remove: true }
+    }
+
     /// What the change takes in the log, in bytes, without the frame around it.
     pub fn record_bytes(&self) -> usize {
         record::encoded_length(self.key.len(), self.value.len())

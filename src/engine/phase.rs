@@ -59,6 +59,20 @@ impl Phase {
 
 thread_local! {
     static WAITS_FOR: Cell<Phase> = const { Cell::new(Phase::Elsewhere) };
+    static HAS_QUEUED: Cell<bool> = const { Cell::new(true) };
+}
+
+/// Takes the first step of an operation on the thread that it has just come to.
+pub(crate) fn without_queueing<T>(step: impl FnOnce() -> T) -> T {
+    HAS_QUEUED.set(false);
+    let taken = step();
+    HAS_QUEUED.set(true);
+    taken
+}
+
+/// Whether the operation that takes its first step on this thread may have waited for that since it came.
+pub fn has_queued() -> bool {
+    HAS_QUEUED.get()
 }
 
 /// Waits, and says what for.
@@ -83,6 +97,11 @@ pub fn of_wait() -> Phase {
 mod tests {
     use super::*;
     use std::task::{Context, Poll, Waker};
+
+    #[test]
+    fn what_begins_as_it_comes_has_not_queued() {
+        assert!(has_queued() && !without_queueing(has_queued) && has_queued());
+    }
 
     #[test]
     fn a_wait_says_what_for_until_it_is_asked() {

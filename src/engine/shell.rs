@@ -9,7 +9,7 @@ use super::error::WriteError;
 use super::lent::Lent;
 use super::limits::UNSEALED_SEGMENTS_MAX;
 use super::log::Part;
-use super::phase::{Phase, waiting};
+use super::phase::{self, Phase, waiting};
 use super::planted::{Bug, planted};
 use super::recovery::load::remove_segment;
 use super::segment::Recipe;
@@ -62,7 +62,8 @@ impl Shell {
             let Some(make) = make.take() else { return };
             // Made in its place: passed on by value it would be copied, and it has room for all that it will ever keep.
             let mut operation = Box::into_pin(Box::write(Box::new_uninit(), make()));
-            if operation.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            let mut context = Context::from_waker(Waker::noop());
+            if phase::without_queueing(|| operation.as_mut().poll(&mut context)).is_pending() {
                 // What it waits for is told once more, to the waker of its own that it has from now on.
                 self.go_on(operation).detach();
             }

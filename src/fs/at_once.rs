@@ -6,50 +6,58 @@
 use super::attributes::InodeRecord;
 use super::keys::{self, EntryRecord};
 use super::listing::new_position;
-use super::rename::Place;
 use super::state::{LockKey, Part, VolumeState};
 use super::types::*;
 use super::unlink::{is_last_link, note};
 use super::volume::Volume;
-use crate::engine::store::Owed;
-use crate::engine::{Batch, WriteError};
+use crate::engine::store::{Owed, Piece};
+use crate::engine::{ChangeView, WriteError};
 use std::sync::atomic::Ordering;
 
 impl Volume {
     /// Gives a file another name that nobody has. None if that isn't to be had at once.
-    pub(super) async fn rename_at_once(&self, here: &Part, from: &Place, to: &Place) -> Option<Answer<()>> {
-        let there = self.part_of_entry(to.parent, &to.name);
+    pub(super) async fn rename_at_once(
+        &self,
+        (parent, name): (Inode, &[u8]),
+        (new_parent, new_name): (Inode, &[u8]),
+    ) -> Option<Answer<()>> {
+        let here = self.part_of_entry(parent, name);
+        let there = self.part_of_entry(new_parent, new_name);
         let (now, changing) = (self.now(), self.changing());
         let renamed = self.inner.store.try_together(here, there, || {
-            let keys = (keys::entry(from.parent, &from.name), keys::entry(to.parent, &to.name));
-            if is_locked(here, || from.lock_key()) || is_locked(there, || to.lock_key()) || keys.0 == keys.1 {
+            if is_locked(here, || LockKey::Entry(parent, name.to_vec()))
+                || is_locked(there, || LockKey::Entry(new_parent, new_name.to_vec()))
+            {
                 return None;
             }
-            let source = EntryRecord::decode(&here.get_now(&keys.0)??)?;
+            let (key, new_key) = (keys::entry(parent, name), keys::entry(new_parent, new_name));
+            let source = EntryRecord::decode(&here.get_now(&key)??)?;
             if source.kind == Kind::Directory {
                 return None;
             }
             let number = there.with(|core, state| {
-                let free = !state.bars.contains_key(&to.parent) && !core.contains(&keys.1);
-                if free { state.counter.at_once() } else { None }
+                let is_free = !state.bars.contains_key(&new_parent) && !core.contains(&new_key);
+                if is_free { state.counter.at_once() } else { None }
             });
-            let entry = EntryRecord { position: new_position(there, number?), time: now, ..source };
-            let mut parts = Vec::with_capacity(2);
-            let mut batch = Batch::new();
-            batch.remove_with_note(keys.0, note(now));
-            if there.id() != here.id() {
-                parts.push((here.id(), std::mem::take(&mut batch)));
-            }
-            batch.put(keys.1, entry.encode());
-            parts.push((there.id(), batch));
-            Some((self.inner.store.commit_now(&parts)?, source.inode))
+            let entry = EntryRecord { position: new_position(there, number?), time: now, ..source }.encode();
+            let note = note(now);
+            let changes = [ChangeView::remove_with_note(&key, &note), ChangeView::put(&new_key, &entry)];
+            let (leaves, comes) = changes.split_at(1);
+            let committed = match here.id() == there.id() {
+                true => self.inner.store.commit_now(&[Piece::new(here.id(), &changes)]),
+                false => {
+                    let pieces = [Piece::new(here.id(), leaves), Piece::new(there.id(), comes)];
+                    self.inner.store.commit_now(&pieces)
+                }
+            };
+            Some((committed?, source.inode))
         });
         let (committed, inode) = renamed?;
         let acknowledged = self.acknowledge(committed).await;
         if acknowledged.is_ok() {
-            self.touch(from.parent, now);
-            if to.parent != from.parent {
-                self.touch(to.parent, now);
+            self.touch(parent, now);
+            if new_parent != parent {
+                self.touch(new_parent, now);
             }
             self.touch(inode, now);
         }
@@ -58,52 +66,49 @@ impl Volume {
     }
 
     /// Removes the only name of a file that the kernel knows. None if that isn't to be had at once.
-    pub(super) async fn unlink_at_once(&self, here: &Part, place: &Place) -> Option<Answer<()>> {
-        let key = keys::entry(place.parent, &place.name);
-        if is_locked(here, || place.lock_key()) {
+    pub(super) async fn unlink_at_once(&self, parent: Inode, name: &[u8]) -> Option<Answer<()>> {
+        let here = self.part_of_entry(parent, name);
+        if is_locked(here, || LockKey::Entry(parent, name.to_vec())) {
             return None;
         }
-        let entry = EntryRecord::decode(&here.get_now(&key)??)?;
-        let inode = entry.inode;
+        let key = keys::entry(parent, name);
+        let inode = EntryRecord::decode(&here.get_now(&key)??)?.inode;
         let there = self.part_of_inode(inode);
         let (now, changing) = (self.now(), self.changing());
         let unlinked = self.inner.store.try_together(here, there, || {
-            if is_locked(there, || LockKey::Inode(inode)) {
-                return None;
-            }
             let may_go = |record: &InodeRecord| record.kind != Kind::Directory && is_last_link(record);
             let is_simple = there.with(|_, state| {
                 state.live.get(&inode).is_some_and(|live| may_go(&live.record) && !live.orphan)
             });
-            if !is_simple {
+            if !is_simple || is_locked(there, || LockKey::Inode(inode)) {
                 return None;
             }
-            let mut parts = Vec::with_capacity(2);
-            let mut batch = Batch::new();
-            batch.remove_with_note(key, note(now));
-            if there.id() != here.id() {
-                parts.push((here.id(), std::mem::take(&mut batch)));
-            }
-            batch.put(keys::orphan(inode), []).free_space();
-            parts.push((there.id(), batch));
-            let committed = self.inner.store.commit_now(&parts)?;
+            let (note, orphan) = (note(now), keys::orphan(inode));
+            let changes = [ChangeView::remove_with_note(&key, &note), ChangeView::put(&orphan, &[])];
+            let (leaves, stays) = changes.split_at(1);
+            let committed = match here.id() == there.id() {
+                true => self.inner.store.commit_now(&[Piece::new(here.id(), &changes)]),
+                false => {
+                    let pieces = [Piece::new(here.id(), leaves), Piece::new(there.id(), stays)];
+                    self.inner.store.commit_now(&pieces)
+                }
+            }?;
             // Whoever looks at it answers once all of this partition is settled.
             let is_held = committed.is_ok() && there.with(|_, state| lose_last_name(state, inode, now));
             Some((committed, is_held))
         });
         let (committed, is_held) = unlinked?;
-        let gone = committed.is_ok();
-        if gone {
+        let is_gone = committed.is_ok();
+        if is_gone {
             self.inner.tally.orphans.fetch_add(1, Ordering::Relaxed);
         }
         let acknowledged = self.acknowledge(committed).await;
         if acknowledged.is_ok() {
-            self.touch(place.parent, now);
+            self.touch(parent, now);
         }
         drop(changing);
-        if gone && !is_held {
-            let inside = there.clone();
-            let volume = self.clone();
+        if is_gone && !is_held {
+            let (volume, inside) = (self.clone(), there.clone());
             there.submit(async move { volume.clear_away_soon(&inside, inode) }).detach();
         }
         Some(acknowledged)

@@ -102,9 +102,9 @@ impl Volume {
         effects: WriteEffects,
     ) -> Answer<u32> {
         Operation::on_range("write", inode, offset, data.len() as u64).begins();
-        let part = self.part_of_inode(inode).clone();
-        let _guard = lock(&part, LockKey::Inode(inode)).await;
-        let ticket = self.write_locked(&part, caller, inode, offset, &data, effects).await?;
+        let part = self.part_of_inode(inode);
+        let _guard = lock(part, LockKey::Inode(inode)).await;
+        let ticket = self.write_locked(part, caller, inode, offset, &data, effects).await?;
         part.settle(ticket).await?;
         Ok(data.len() as u32)
     }
@@ -135,6 +135,11 @@ impl Volume {
         }
         let size = record.size.max(end);
         if record.inline && size <= INLINE_BYTES_MAX {
+            if offset == 0 && end == size {
+                // Nothing of what was there is kept.
+                record.size = size;
+                return self.put(part, inode, record, data, BTreeMap::new()).await;
+            }
             let mut content = self.content_to_keep(part, inode, &record).await?;
             if content.len() < end as usize {
                 content.resize(end as usize, 0);

@@ -65,9 +65,7 @@ pub fn entries_of(parent: Inode) -> Vec<u8> {
 
 /// Key of a name.
 pub fn entry(parent: Inode, name: &[u8]) -> Vec<u8> {
-    let mut key = entries_of(parent);
-    key.extend_from_slice(name);
-    key
+    with_number_and(b'D', parent, name)
 }
 
 /// Parent and name of an entry's key; None if it isn't one.
@@ -106,9 +104,7 @@ pub fn chunks_of(inode: Inode) -> Vec<u8> {
 
 /// Key of a chunk.
 pub fn chunk(inode: Inode, index: u32) -> Vec<u8> {
-    let mut key = chunks_of(inode);
-    key.extend_from_slice(&index.to_be_bytes());
-    key
+    with_number_and(b'C', inode, &index.to_be_bytes())
 }
 
 /// Inode and index of a chunk's key; None if it isn't one.
@@ -130,9 +126,7 @@ pub fn xattrs_of(inode: Inode) -> Vec<u8> {
 
 /// Key of an extended attribute.
 pub fn xattr(inode: Inode, name: &[u8]) -> Vec<u8> {
-    let mut key = xattrs_of(inode);
-    key.extend_from_slice(name);
-    key
+    with_number_and(b'X', inode, name)
 }
 
 /// Inode and name of an extended attribute's key; None if it isn't one.
@@ -152,9 +146,15 @@ pub fn meta() -> Vec<u8> {
 }
 
 fn with_number(kind: u8, inode: Inode) -> Vec<u8> {
-    let mut key = Vec::with_capacity(24);
+    with_number_and(kind, inode, &[])
+}
+
+fn with_number_and(kind: u8, inode: Inode, rest: &[u8]) -> Vec<u8> {
+    let number = inode.0.to_be_bytes();
+    let mut key = Vec::with_capacity(1 + number.len() + rest.len());
     key.push(kind);
-    key.extend_from_slice(&inode.0.to_be_bytes());
+    key.extend_from_slice(&number);
+    key.extend_from_slice(rest);
     key
 }
 

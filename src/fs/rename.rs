@@ -7,7 +7,7 @@ use super::keys::{self, EntryRecord};
 use super::listing::new_position;
 use super::make::Birth;
 use super::operation::Operation;
-use super::state::{LockKey, Part};
+use super::state::Part;
 use super::types::*;
 use super::unlink::{Locked, Target, note};
 use super::volume::{Parts, Volume, at, check_name};
@@ -16,15 +16,9 @@ use std::sync::atomic::Ordering;
 
 /// A name in a directory.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) parent: Inode,
-    pub(super) name: Vec<u8>,
-}
-
-impl Place {
-    pub(super) fn lock_key(&self) -> LockKey {
-        LockKey::Entry(self.parent, self.name.clone())
-    }
+struct Place {
+    parent: Inode,
+    name: Vec<u8>,
 }
 
 impl Volume {
@@ -40,14 +34,13 @@ impl Volume {
     ) -> Answer<()> {
         Operation::on_name("rename", parent, name).begins();
         check_name(new_name)?;
-        let from = Place { parent, name: name.to_vec() };
-        let to = Place { parent: new_parent, name: new_name.to_vec() };
-        let here = self.part_of_entry(parent, name);
         if matches!(mode, RenameMode::Replace | RenameMode::NoReplace)
-            && let Some(renamed) = self.rename_at_once(here, &from, &to).await
+            && let Some(renamed) = self.rename_at_once((parent, name), (new_parent, new_name)).await
         {
             return renamed;
         }
+        let from = Place { parent, name: name.to_vec() };
+        let to = Place { parent: new_parent, name: new_name.to_vec() };
         // Kept elsewhere, so that what is done at once is small.
         Box::pin(self.rename_locked(caller, from, to, mode)).await
     }

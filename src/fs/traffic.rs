@@ -144,7 +144,11 @@ impl Passage {
         let mut operation = pin!(make());
         let mut is_first = true;
         std::future::poll_fn(|context| {
-            self.goes_on(Phase::Work);
+            match is_first && !phase::has_queued() {
+                // As soon as it came: a look at the clock less.
+                true => self.phase = Phase::Work,
+                false => self.goes_on(Phase::Work),
+            }
             // What others on this thread may have left.
             phase::of_wait();
             if is_first {

@@ -4,7 +4,6 @@ use super::attributes::InodeRecord;
 use super::errno::Errno;
 use super::keys;
 use super::operation::Operation;
-use super::rename::Place;
 use super::state::Part;
 use super::state::{Guard, LockKey};
 use super::types::*;
@@ -163,8 +162,7 @@ impl Volume {
     /// Removes a name that is no directory's.
     pub async fn unlink(&self, parent: Inode, name: &[u8]) -> Answer<()> {
         Operation::on_name("unlink", parent, name).begins();
-        let here = self.part_of_entry(parent, name);
-        if let Some(unlinked) = self.unlink_at_once(here, &Place { parent, name: name.to_vec() }).await {
+        if let Some(unlinked) = self.unlink_at_once(parent, name).await {
             return unlinked;
         }
         // Kept elsewhere, so that what is done at once is small.

@@ -150,13 +150,12 @@ impl Engine {
         &self,
         changes: impl Iterator<Item = ChangeView<'a>>,
     ) -> Option<Result<(), WriteError>> {
-        let mut pieces: Vec<Piece<'_>> = (0..self.store.partition_count())
-            .map(|index| Piece { partition: PartitionId(index), records_bytes: 0, changes: Vec::new() })
-            .collect();
+        let mut pieces: Vec<Piece<'_>> =
+            (0..self.store.partition_count()).map(|index| Piece::new(PartitionId(index), &[])).collect();
         for change in changes {
             let piece = &mut pieces[self.part(change.key).id().index()];
             piece.records_bytes += change.record_bytes();
-            piece.changes.push(change);
+            piece.changes.to_mut().push(change);
         }
         pieces.retain(|piece| !piece.changes.is_empty());
         match &pieces[..] {

@@ -11,6 +11,7 @@ use crate::engine::order::{SpanningGuard, closed};
 use crate::engine::partition::Partition;
 use crate::engine::turn::Turn;
 use crate::engine::types::PartitionId;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// What is still to be waited for before a commit may be acknowledged.
@@ -20,10 +21,16 @@ pub(crate) type Owed = Vec<(PartitionId, Ticket)>;
 pub(crate) struct Piece<'a> {
     pub(crate) partition: PartitionId,
     pub(crate) records_bytes: usize,
-    pub(crate) changes: Vec<ChangeView<'a>>,
+    pub(crate) changes: Cow<'a, [ChangeView<'a>]>,
 }
 
 impl<'a> Piece<'a> {
+    /// Of changes with keys and values that are [valid](ChangeView::validate).
+    pub(crate) fn new(partition: PartitionId, changes: &'a [ChangeView<'a>]) -> Self {
+        let records_bytes = changes.iter().map(ChangeView::record_bytes).sum();
+        Piece { partition, records_bytes, changes: Cow::Borrowed(changes) }
+    }
+
     fn of(partition: PartitionId, batch: &'a Batch) -> Self {
         let changes = batch.changes().iter().map(Change::view).collect();
         Piece { partition, records_bytes: batch.records_bytes(), changes }
@@ -86,13 +93,8 @@ impl<S: Send + 'static> Store<S> {
 
     /// One commit over partitions in all of whose turns the caller is, see [`try_together`](Self::try_together): appended and handed over. None, and
     /// nothing happened, if it would have to wait for anything. It may be acknowledged after [`settle_owed`](Self::settle_owed).
-    pub(crate) fn commit_now(&self, parts: &[(PartitionId, Batch)]) -> Option<Result<Owed, WriteError>> {
-        if let Err(error) = parts.iter().try_for_each(|(_, batch)| batch.validate()) {
-            return Some(Err(error));
-        }
-        let pieces: Vec<Piece<'_>> =
-            parts.iter().map(|(partition, batch)| Piece::of(*partition, batch)).collect();
-        self.append_to_all(&pieces, |_, _| true)
+    pub(crate) fn commit_now(&self, pieces: &[Piece<'_>]) -> Option<Result<Owed, WriteError>> {
+        self.append_to_all(pieces, |_, _| true)
     }
 
     /// Waits until what was committed may be acknowledged.
