@@ -42,6 +42,9 @@ pub enum Appended {
     },
 }
 
+/// From so many changes on it is faster to tell the keydir of them first.
+const EXPECTED_CHANGES_MIN: usize = 8;
+
 /// Frames that left the turn together.
 struct Mark {
     ticket: u64,
@@ -207,7 +210,7 @@ impl Core {
         let mut fresh_bytes = (0, 0, 0);
         let (count, mut removed, mut user_bytes) = (changes.len() as u64, 0, 0);
         let (keydir, segments) = (&mut self.keydir, &self.segments);
-        if changes.len() > 1 {
+        if changes.len() >= EXPECTED_CHANGES_MIN {
             keydir.expect(changes.clone().map(|change| change.key));
         }
         self.log.append(changes, part, |change, location| {
