@@ -19,6 +19,8 @@ use std::time::Instant;
 const SMALL_BYTES: usize = 1024;
 const BLOCK_BYTES: usize = 4096;
 const BLOCKS: u64 = 1024;
+/// From one file to the next, where they are visited in no order.
+const STRIDE: usize = 12_347;
 const ROOT: Caller = Caller { uid: 0, gid: 0 };
 
 /// The answer, and the room that came with the question.
@@ -82,6 +84,13 @@ impl Bench {
         self.ask(work, inode, Request::Write { offset, data, kill_set_id: false, held_back: false });
     }
 
+    /// The next look at them is the first again.
+    fn let_go(&mut self, inodes: &[Inode]) {
+        for inode in inodes {
+            self.dispatch.forget(*inode, 1);
+        }
+    }
+
     fn round(&mut self, files: usize) {
         let inodes: Vec<Inode> = (0..files)
             .map(|i| {
@@ -95,6 +104,27 @@ impl Bench {
         }
         for inode in &inodes {
             self.ask("read 1 KiB", *inode, Request::Read { offset: 0, size: SMALL_BYTES as u32 });
+        }
+        let anywhere = |i: usize| i.wrapping_mul(STRIDE) % files;
+        for i in (0..files).map(anywhere) {
+            self.ask(
+                "read 1 KiB, anywhere",
+                inodes[i],
+                Request::Read { offset: 0, size: SMALL_BYTES as u32 },
+            );
+        }
+        self.let_go(&inodes);
+        for i in 0..files {
+            self.ask(
+                "lookup, first",
+                Inode::ROOT,
+                Request::Lookup { name: format!("file {i}").into_bytes() },
+            );
+        }
+        self.let_go(&inodes);
+        for i in (0..files).map(anywhere) {
+            let name = format!("file {i}").into_bytes();
+            self.ask("lookup, first, anywhere", Inode::ROOT, Request::Lookup { name });
         }
         for i in 0..files {
             self.ask(
@@ -169,11 +199,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         bench.round(files);
         bench.blocks(large, round as u64, files);
     }
-    println!("{:20} {:>8} {:>8}", "us", "p50", "p10");
+    println!("{:24} {:>8} {:>8}", "us", "p50", "p10");
     for (work, mut times) in bench.times {
         times.sort_unstable();
         let at = |share: usize| times[times.len() * share / 100] as f64 / 1e3;
-        println!("{work:20} {:8.2} {:8.2}", at(50), at(10));
+        println!("{work:24} {:8.2} {:8.2}", at(50), at(10));
     }
     volume.close().map_err(|error| std::io::Error::from_raw_os_error(error.0))?;
     Ok(())

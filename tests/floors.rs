@@ -30,6 +30,7 @@ const FLOORS: &[&[&str]] = &[
         "engine/common",
         "engine/core",
         "engine/segment",
+        "engine/vicinity",
         "engine/shell",
         "engine/fetch",
         "engine/seal",

@@ -20,6 +20,7 @@ use super::planted::{Bug, planted};
 use super::segment::Segment;
 use super::stats::PartitionCounters;
 use super::types::{Number, PartitionId, SegmentId};
+use super::vicinity::Vicinity;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -58,6 +59,7 @@ pub struct Core {
     pub(crate) counters: Arc<PartitionCounters>,
     pub(crate) keydir: Keydir,
     pub(crate) segments: BTreeMap<SegmentId, Segment>,
+    pub(crate) vicinity: Vicinity,
     pub(crate) next_segment: SegmentId,
     log: Log,
     /// Frames appended, settled: counted from the opening.
@@ -109,6 +111,7 @@ impl Core {
             counters,
             keydir,
             segments,
+            vicinity: Vicinity::new(),
             next_segment,
             log,
             appended: 0,
@@ -263,6 +266,13 @@ impl Core {
     pub(crate) fn adopt(&mut self, segment: Segment) {
         self.counters.segments.lock().insert(segment.id, segment.counters.clone());
         self.segments.insert(segment.id, segment);
+    }
+
+    /// A segment isn't part of the store any more: no key leads there.
+    pub(crate) fn part_with(&mut self, id: SegmentId) {
+        self.counters.segments.lock().remove(&id);
+        self.segments.remove(&id);
+        self.vicinity.forget(id);
     }
 
     pub(crate) fn active(&self) -> SegmentId {

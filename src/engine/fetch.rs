@@ -78,18 +78,49 @@ impl Core {
     }
 
     fn find_through(&self, key: &[u8], file: impl FnOnce(&Segment) -> FileHandle) -> Found {
-        let Some(location) = self.keydir.live(key) else { return Found::Absent };
-        if location.segment == self.active()
-            && let length = record_bytes(key, location) as usize
-            && let Some(bytes) = self.log().buffered(u64::from(location.offset), length)
-        {
-            let value = &bytes[Form::Whole.head_bytes(key.len())..];
+        match self.keydir.live(key) {
+            Some(location) => self.find_at(key, location, file),
+            None => Found::Absent,
+        }
+    }
+
+    fn find_at(&self, key: &[u8], location: Location, file: impl FnOnce(&Segment) -> FileHandle) -> Found {
+        if let Some(value) = self.buffered(key, location) {
             return Found::Value(value.to_vec());
         }
         let segment = &self.segments[&location.segment];
         let length = segment.form.length(key.len(), location.value_length as usize);
         let (salt, form) = (segment.salt, segment.form);
         Found::OnDisk(OnDisk { file: file(segment), salt, form, location, length })
+    }
+
+    fn buffered(&self, key: &[u8], location: Location) -> Option<&[u8]> {
+        if location.segment != self.active() {
+            return None;
+        }
+        let length = record_bytes(key, location) as usize;
+        let bytes = self.log().buffered(u64::from(location.offset), length)?;
+        Some(&bytes[Form::Whole.head_bytes(key.len())..])
+    }
+
+    /// The value of a short record, if it can be had without waiting; else where it lies.
+    fn find_near(&mut self, key: &[u8]) -> Found {
+        let Some(location) = self.keydir.live(key) else { return Found::Absent };
+        // What isn't handed over yet is never here.
+        if let Some(value) = self.vicinity.value(key, location) {
+            return Found::Value(value.to_vec());
+        }
+        if let Some(value) = self.buffered(key, location) {
+            return Found::Value(value.to_vec());
+        }
+        let segment = &self.segments[&location.segment];
+        if let Some(count) = self.vicinity.read(segment, key, location) {
+            self.counters.reads.mine().bytes_read.add(count as u64);
+            if let Some(value) = self.vicinity.value(key, location) {
+                return Found::Value(value.to_vec());
+            }
+        }
+        self.find_at(key, location, |segment| segment.file.clone())
     }
 
     /// Where a key's value is, for who answers at once, and which segment should be opened for the thread's lane; None while what is here isn't
@@ -156,7 +187,7 @@ impl Shell {
         let counters = &self.common.partition_counters[self.id.index()];
         counters.reads.mine().gets.add(1);
         loop {
-            let on_disk = match self.with(|core| core.find(key)) {
+            let on_disk = match self.with(|core| core.find_near(key)) {
                 Found::Absent => {
                     counters.reads.mine().misses.add(1);
                     return Ok(None);
@@ -219,7 +250,7 @@ impl Shell {
     /// Bytes of a segment: at once if the kernel has them in memory, else once the disk has brought them.
     async fn read_range(&self, file: &FileHandle, offset: u64, length: usize) -> Result<Vec<u8>, ReadError> {
         let mut bytes = vec![0; length];
-        let bytes = match file.try_read_at(offset, &mut bytes) {
+        let bytes = match file.try_read_at(offset, &mut bytes, length) {
             Some(result) => result.map(|count| {
                 bytes.truncate(count);
                 bytes

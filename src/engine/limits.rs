@@ -40,6 +40,11 @@ pub const FILL_BYTES_MIN: u64 = 4096;
 /// the time, and a sync writes no more for it.
 pub const FOLIO_BYTES: u64 = 64 * 1024;
 
+/// With a short record at most so much is read at once of the kernel's memory, in bytes: some names with what they lead to.
+pub(crate) const VICINITY_BYTES_MAX: usize = 4 * 1024;
+/// Less isn't worth reading on for.
+pub(crate) const VICINITY_BYTES_MIN: usize = 512;
+
 /// How often a thread looks whether a neighbour is done, before it leaves mail or sleeps: some microseconds. The neighbour mostly takes one or two; to fall
 /// asleep and be woken takes dozens.
 pub(crate) const LOOKS_BEFORE_WAITING: usize = 256;

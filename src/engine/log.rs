@@ -299,8 +299,8 @@ mod tests {
         fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
             self.0.read_at(offset, buffer)
         }
-        fn try_read_at(&self, offset: u64, buffer: &mut [u8]) -> Option<io::Result<usize>> {
-            self.0.try_read_at(offset, buffer)
+        fn try_read_at(&self, offset: u64, buffer: &mut [u8], least: usize) -> Option<io::Result<usize>> {
+            self.0.try_read_at(offset, buffer, least)
         }
         fn read_from_disk(&self, offset: u64, buffer: &mut [u8]) -> io::Result<Option<usize>> {
             self.0.read_from_disk(offset, buffer)

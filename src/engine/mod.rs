@@ -44,6 +44,7 @@ mod sync;
 mod tuning;
 mod turn;
 pub mod types;
+mod vicinity;
 mod wait;
 pub mod window;
 

@@ -64,8 +64,7 @@ impl Shell {
     pub(super) async fn remove_victims(&self, ids: Vec<SegmentId>, dropped: Vec<Vec<u8>>) {
         self.with(|core| {
             for id in &ids {
-                core.segments.remove(id);
-                core.counters.segments.lock().remove(id);
+                core.part_with(*id);
             }
         });
         // What it came to is told when compaction is next wanted.

@@ -4,7 +4,7 @@
 use super::sim::SimDisk;
 use super::uring::UringDisk;
 use super::{Disk, Lock, Queue, Request};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -70,9 +70,12 @@ fn lengths_and_ends(world: World) {
     assert_eq!(file.read_at(996, &mut bytes).unwrap(), 6);
     assert_eq!(&bytes[..6], b"\0\0four");
     assert_eq!(file.read_at(5000, &mut bytes).unwrap(), 0);
-    if let Some(count) = file.try_read_at(996, &mut bytes) {
+    if let Some(count) = file.try_read_at(996, &mut bytes, 10) {
         assert_eq!(count.unwrap(), 6);
     }
+    let at_once =
+        |bytes: &mut [u8]| (0..100).find_map(|_| file.try_read_at(996, bytes, 6)).map(io::Result::unwrap);
+    assert_eq!(at_once(&mut bytes), at_once(&mut [0; 6]), "six are enough");
     file.set_length(999).unwrap();
     file.set_length(1001).unwrap();
     assert_eq!(file.read_at(998, &mut bytes).unwrap(), 3);

@@ -38,9 +38,9 @@ pub trait DiskFile: Send + Sync {
         }
         Ok(count + self.read_at(offset + count as u64, second)?)
     }
-    /// Like [`read_at`](Self::read_at), but only if it needn't wait for the disk: None where it would have to, or
-    /// where only a part could be had without waiting.
-    fn try_read_at(&self, offset: u64, buffer: &mut [u8]) -> Option<io::Result<usize>>;
+    /// Like [`read_at`](Self::read_at), but only what needn't be waited for: None where less than `least` bytes could be had
+    /// without waiting for the disk.
+    fn try_read_at(&self, offset: u64, buffer: &mut [u8], least: usize) -> Option<io::Result<usize>>;
     /// Like [`read_at`](Self::read_at), but what the disk itself has: after a sync that failed the kernel may hold in memory for
     /// written what never was. None where it can't be had past the kernel's memory. To be asked after a sync.
     fn read_from_disk(&self, offset: u64, buffer: &mut [u8]) -> io::Result<Option<usize>>;

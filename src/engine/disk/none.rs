@@ -18,7 +18,7 @@ impl DiskFile for NoFile {
     fn read_at(&self, _offset: u64, _buffer: &mut [u8]) -> io::Result<usize> {
         Ok(0)
     }
-    fn try_read_at(&self, _offset: u64, _buffer: &mut [u8]) -> Option<io::Result<usize>> {
+    fn try_read_at(&self, _offset: u64, _buffer: &mut [u8], _least: usize) -> Option<io::Result<usize>> {
         Some(Ok(0))
     }
     fn read_from_disk(&self, _offset: u64, _buffer: &mut [u8]) -> io::Result<Option<usize>> {

@@ -125,11 +125,11 @@ impl DiskFile for PooledFile {
         self.with(|file| file.read_parts_at(offset, first, second))
     }
 
-    fn try_read_at(&self, offset: u64, buffer: &mut [u8]) -> Option<io::Result<usize>> {
+    fn try_read_at(&self, offset: u64, buffer: &mut [u8], least: usize) -> Option<io::Result<usize>> {
         // Opening may have to wait for the disk.
         let handle = self.handle.load();
         self.note_use();
-        handle.as_ref()?.try_read_at(offset, buffer)
+        handle.as_ref()?.try_read_at(offset, buffer, least)
     }
 
     fn read_from_disk(&self, offset: u64, buffer: &mut [u8]) -> io::Result<Option<usize>> {

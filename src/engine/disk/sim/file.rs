@@ -24,7 +24,7 @@ impl DiskFile for SimFile {
         Ok(state.read(self.inode, offset, buffer))
     }
 
-    fn try_read_at(&self, offset: u64, buffer: &mut [u8]) -> Option<io::Result<usize>> {
+    fn try_read_at(&self, offset: u64, buffer: &mut [u8], least: usize) -> Option<io::Result<usize>> {
         let mut state = self.state.lock();
         if let Err(error) = state.check(self.life) {
             return Some(Err(error));
@@ -33,6 +33,9 @@ impl DiskFile for SimFile {
         if state.dice.percent(cold) {
             return None;
         }
+        // The rest isn't in memory.
+        let is_partly_cold = least < buffer.len() && state.dice.percent(cold);
+        let buffer = if is_partly_cold { &mut buffer[..least] } else { buffer };
         Some(Ok(state.read(self.inode, offset, buffer)))
     }
 

@@ -72,14 +72,13 @@ impl DiskFile for RealFile {
         }
     }
 
-    fn try_read_at(&self, offset: u64, buffer: &mut [u8]) -> Option<io::Result<usize>> {
+    fn try_read_at(&self, offset: u64, buffer: &mut [u8], least: usize) -> Option<io::Result<usize>> {
         if NO_NOWAIT.load(Ordering::Relaxed) {
             return None;
         }
-        let wanted = buffer.len();
         let mut whole = [IoSliceMut::new(buffer)];
         match rustix::io::preadv2(&self.file, &mut whole, offset, rustix::io::ReadWriteFlags::NOWAIT) {
-            Ok(count) if count == wanted => Some(Ok(count)),
+            Ok(count) if count >= least => Some(Ok(count)),
             // Less may mean the end of the file, or that the rest isn't in memory.
             Ok(_) => None,
             Err(error) => {
