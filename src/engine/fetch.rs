@@ -216,20 +216,13 @@ impl Shell {
     /// See [`Partition::get_now`](super::partition::Partition::get_now).
     pub(crate) fn get_now(&self, key: &[u8]) -> Option<Option<Vec<u8>>> {
         let counters = &self.common.partition_counters[self.id.index()];
-        let value = match self.with(|core| core.find(key)) {
+        let value = match self.with(|core| core.find_near(key)) {
             Found::Absent => {
                 counters.reads.mine().misses.add(1);
                 None
             }
             Found::Value(value) => Some(value),
-            Found::OnDisk(on_disk) => {
-                let mut bytes = vec![0; on_disk.length];
-                let count = on_disk.file.try_read_at(u64::from(on_disk.location.offset), &mut bytes)?.ok()?;
-                on_disk.form.value(bytes.get(..count)?, key, on_disk.salt).ok()?;
-                counters.reads.mine().bytes_read.add(count as u64);
-                bytes.drain(..on_disk.form.head_bytes(key.len()));
-                Some(bytes)
-            }
+            Found::OnDisk(_) => return None,
         };
         counters.reads.mine().gets.add(1);
         Some(value)
