@@ -39,6 +39,45 @@ fn wait<T: Send + 'static>(
     receiver.recv_timeout(Duration::from_secs(20)).expect("no answer")
 }
 
+#[test]
+fn what_is_begun_at_once_and_has_to_wait_goes_on_later() {
+    let scratch = tempfile::tempdir().unwrap();
+    let store = open(scratch.path(), Config { create: true, ..config() });
+    let (here, there) = (store.partition(PartitionId(0)).clone(), store.partition(PartitionId(1)).clone());
+    let (answer, answered) = std::sync::mpsc::channel();
+    // Somebody is in the neighbour's turn until he is told to go.
+    let (go, told) = std::sync::mpsc::channel::<()>();
+    let (inside, is_inside) = std::sync::mpsc::channel();
+    let blocker = there.clone();
+    let blocking = std::thread::spawn(move || {
+        blocker.dispatch_made(move || async move {
+            inside.send(()).unwrap();
+            told.recv().unwrap();
+        });
+    });
+    is_inside.recv().unwrap();
+    for number in 0..3u8 {
+        let (here, there, answer) = (here.clone(), there.clone(), answer.clone());
+        here.clone().dispatch_made(move || async move {
+            let mut batch = Batch::new();
+            batch.put(vec![number], vec![number]);
+            let inside = there.clone();
+            there.call(async move { inside.commit(batch).await }).await.unwrap().unwrap();
+            // Back in its own partition, in whose turn it began.
+            here.with(|_, ()| ());
+            answer.send(number).unwrap();
+        });
+        assert!(answered.try_recv().is_err(), "the neighbour is busy");
+    }
+    go.send(()).unwrap();
+    let mut numbers: Vec<u8> =
+        (0..3).map(|_| answered.recv_timeout(Duration::from_secs(20)).expect("no answer")).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, [0, 1, 2]);
+    blocking.join().unwrap();
+    store.close().unwrap();
+}
+
 fn put(store: &Store<()>, id: u16, key: &str, value: Vec<u8>) {
     let partition = store.partition(PartitionId(id)).clone();
     let mut batch = Batch::new();

@@ -136,3 +136,166 @@ fn lose_last_name(state: &mut VolumeState, inode: Inode, now: Time) -> bool {
     live.orphan = true;
     live.lookups > 0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::errno::Errno;
+    use super::super::state::Bar;
+    use super::super::volume::{Near, VolumeConfig};
+    use super::*;
+    use crate::engine::clock::SimClock;
+    use crate::engine::disk::sim::SimDisk;
+    use crate::engine::locks::lock;
+    use crate::engine::simulator::Player;
+    use crate::engine::{Config, Policy, World};
+    use parking_lot::Mutex;
+    use std::sync::Arc;
+
+    const STEPS_MAX: u64 = 10_000;
+    const CALLER: Caller = Caller { uid: 0, gid: 0 };
+
+    struct Rig {
+        volume: Volume,
+        player: Player,
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            let (disk, clock) = (SimDisk::new(1), SimClock::new());
+            let world =
+                World { disk: Arc::new(disk.clone()), clock: clock.clone(), seed: 1, policy: Policy::Manual };
+            let config = Config { create: true, partitions: Some(2), ..Config::default() };
+            let volume = Volume::open(world, config, VolumeConfig::default()).unwrap();
+            let mut player = Player::new(volume.store(), &disk, &clock, 1);
+            player.run_until(STEPS_MAX, || volume.counts().directories > 0);
+            let mut rig = Rig { volume, player };
+            // Both partitions need numbers, which are set aside with the first ones.
+            for name in ["u", "v", "w", "x", "y", "z"] {
+                rig.make(name, Kind::File);
+            }
+            rig
+        }
+
+        /// Runs something near a name in the root.
+        fn run<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
+            &mut self,
+            name: &str,
+            operation: impl FnOnce(Volume) -> F,
+        ) -> T {
+            let slot = Arc::new(Mutex::new(None));
+            let (answer, future) = (slot.clone(), operation(self.volume.clone()));
+            let near = Near::Name(Inode::ROOT, name.as_bytes());
+            self.volume.dispatch(near, async move { *answer.lock() = Some(future.await) });
+            self.player.run_until(STEPS_MAX, || slot.lock().is_some());
+            slot.lock().take().expect("it ends")
+        }
+
+        fn make(&mut self, name: &'static str, kind: Kind) -> Inode {
+            let new = NewInode { kind, permissions: 0o644, umask: 0, device: 0, target: Vec::new() };
+            let made = self.run(name, move |volume| async move {
+                volume.make(CALLER, Inode::ROOT, name.as_bytes(), new).await
+            });
+            made.unwrap().inode
+        }
+
+        /// Tries it until the simulator, which shuts neighbours by dice, has let it go beside; None if it never goes.
+        fn tried<F: Future<Output = Option<Answer<()>>> + Send + 'static>(
+            &mut self,
+            name: &str,
+            attempt: impl Fn(Volume) -> F,
+        ) -> Option<Answer<()>> {
+            (0..50).find_map(|_| self.run(name, &attempt))
+        }
+
+        fn rename(&mut self, name: &'static str, new_name: &'static str) -> Option<Answer<()>> {
+            self.tried(name, move |volume| async move {
+                let (from, to) = ((Inode::ROOT, name.as_bytes()), (Inode::ROOT, new_name.as_bytes()));
+                volume.rename_at_once(from, to).await
+            })
+        }
+
+        fn unlink(&mut self, name: &'static str) -> Option<Answer<()>> {
+            self.tried(name, move |volume| async move {
+                volume.unlink_at_once(Inode::ROOT, name.as_bytes()).await
+            })
+        }
+
+        fn inode_of(&mut self, name: &'static str) -> Answer<Inode> {
+            let found = self
+                .run(name, move |volume| async move { volume.lookup(Inode::ROOT, name.as_bytes()).await });
+            found.map(|found| found.inode)
+        }
+    }
+
+    /// Names of the root that live in both partitions.
+    const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+
+    #[test]
+    fn what_is_simple_changes_at_once() {
+        let mut rig = Rig::new();
+        let homes = NAMES.map(|name| rig.volume.part_of_entry(Inode::ROOT, name.as_bytes()).id());
+        assert!(homes.iter().any(|home| *home != homes[0]), "all in one partition tell nothing");
+        for pair in NAMES.windows(2) {
+            let inode = rig.make(pair[0], Kind::File);
+            assert_eq!(rig.rename(pair[0], pair[1]), Some(Ok(())));
+            assert_eq!((rig.inode_of(pair[0]), rig.inode_of(pair[1])), (Err(Errno::ENOENT), Ok(inode)));
+            assert_eq!(rig.unlink(pair[1]), Some(Ok(())));
+            assert_eq!(rig.inode_of(pair[1]), Err(Errno::ENOENT));
+        }
+        assert_eq!(rig.volume.counts().orphans, NAMES.len() as u64 - 1, "the kernel holds them");
+    }
+
+    #[test]
+    fn what_is_not_simple_goes_the_long_way() {
+        let mut rig = Rig::new();
+        rig.make("a", Kind::Directory);
+        let file = rig.make("b", Kind::File);
+        assert_eq!((rig.rename("a", "new"), rig.unlink("a")), (None, None), "a directory");
+        assert_eq!(rig.rename("b", "a"), None, "a name that is taken");
+        assert_eq!((rig.rename("c", "new"), rig.unlink("c")), (None, None), "a name that isn't there");
+        assert_eq!(rig.rename("b", "b"), None, "the same name");
+        let linked = rig.run("c", move |volume| async move { volume.link(file, Inode::ROOT, b"c").await });
+        assert_eq!(linked.unwrap().links, 2);
+        assert_eq!(rig.unlink("b"), None, "one of two names");
+        let bar = |volume: Volume, present: bool| async move {
+            for part in volume.inner.store.partitions() {
+                let inside = part.clone();
+                part.call(async move {
+                    inside.with(|_, state| match present {
+                        true => drop(state.bars.insert(Inode::ROOT, Bar::default())),
+                        false => drop(state.bars.remove(&Inode::ROOT)),
+                    });
+                })
+                .await;
+            }
+        };
+        rig.run("b", move |volume| bar(volume, true));
+        assert_eq!(rig.rename("b", "new"), None, "into a directory that is about to go");
+        rig.run("b", move |volume| bar(volume, false));
+        assert_eq!(rig.rename("b", "new"), Some(Ok(())));
+    }
+
+    #[test]
+    fn what_is_locked_goes_the_long_way() {
+        for locked in ["from", "to", "inode"] {
+            let mut rig = Rig::new();
+            let inode = rig.make("from", Kind::File);
+            let key = match locked {
+                "inode" => LockKey::Inode(inode),
+                name => LockKey::Entry(Inode::ROOT, name.as_bytes().to_vec()),
+            };
+            let near = if locked == "inode" { "from" } else { locked };
+            let guard = rig.run(near, move |volume| async move {
+                let part = volume.part_of_entry(Inode::ROOT, near.as_bytes()).clone();
+                lock(&part, key).await
+            });
+            let mut attempt = || match locked {
+                "inode" => rig.unlink("from"),
+                _ => rig.rename("from", "to"),
+            };
+            assert_eq!(attempt(), None, "{locked}");
+            drop(guard);
+            assert_eq!(attempt(), Some(Ok(())), "{locked}");
+        }
+    }
+}
